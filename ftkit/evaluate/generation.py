@@ -1,0 +1,143 @@
+"""Greedy answers."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from ftkit.data.render import render_chat
+from ftkit.data.sample import Turn
+
+PROMPT_TOKENS_PER_BATCH = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One generated answer.
+
+    Attributes:
+        text: Without special tokens.
+        tokens: Generated, the stop token included.
+        finish_reason: ``stop`` where the model ended its turn, ``length`` where it was cut off.
+        wall_s: Of the batch that it was generated in.
+    """
+
+    text: str
+    tokens: int
+    finish_reason: Literal["stop", "length"]
+    wall_s: float
+
+
+def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase, *, bos_wanted: bool) -> list[int]:
+    """One user turn as token ids: through the chat template, or as plain text where there is none."""
+    if tokenizer.chat_template is not None:
+        text = render_chat(tokenizer, (Turn(role="user", content=prompt),), ask=True)
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    begin = [tokenizer.bos_token_id] if bos_wanted else []
+    return begin + list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    stop_token_ids: Sequence[int],
+    max_new_tokens: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Answer]:
+    """Answer prompts greedily, in batches of similar length, padded on the left.
+
+    Args:
+        model: A causal language model; it is evaluated without dropout and given back in its mode.
+        prompts: Token ids, none empty.
+        tokenizer: To turn ids into text.
+        stop_token_ids: Any of these ends an answer.
+        max_new_tokens: Longest answer.
+        progress: Called with prompts done and prompts in all.
+
+    Returns:
+        Answers in the order of the prompts.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    config = greedy_config(stop_token_ids, max_new_tokens)
+    answers: dict[int, Answer] = {}
+    try:
+        for group in _by_length(prompts):
+            started = time.perf_counter()
+            ids, mask = _pad_left([prompts[index] for index in group], stop_token_ids[0])
+            output = model.generate(
+                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=copy.deepcopy(config)
+            )
+            wall_s = time.perf_counter() - started
+            for index, row in zip(group, output[:, ids.shape[1] :].tolist(), strict=True):
+                answers[index] = _answer(row, tokenizer, stop_token_ids, wall_s)
+            if progress is not None:
+                progress(len(answers), len(prompts))
+    finally:
+        model.train(was_training)
+    return [answers[index] for index in range(len(prompts))]
+
+
+def greedy_config(stop_token_ids: Sequence[int], max_new_tokens: int) -> GenerationConfig:
+    """Greedy search and nothing else: a checkpoint's own generation_config may ask for sampling or penalties."""
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=list(stop_token_ids),
+        pad_token_id=stop_token_ids[0],
+        use_cache=True,
+        repetition_penalty=1.0,
+    )
+
+
+def stop_ids(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer, as a server reads them: from the generation config, else the tokenizer's eos."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if configured is None:
+        configured = tokenizer.eos_token_id
+    if configured is None:
+        return [0]
+    return list(configured) if isinstance(configured, (list, tuple)) else [int(configured)]
+
+
+def _by_length(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    groups: list[list[int]] = []
+    for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
+        if groups and (len(groups[-1]) + 1) * len(prompts[index]) <= PROMPT_TOKENS_PER_BATCH:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def _pad_left(prompts: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return ids, mask
+
+
+def _answer(
+    row: list[int], tokenizer: PreTrainedTokenizerBase, stop_token_ids: Sequence[int], wall_s: float
+) -> Answer:
+    stop = next((index for index, token in enumerate(row) if token in stop_token_ids), None)
+    kept = row if stop is None else row[:stop]
+    text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Answer(
+        text=str(text).strip(),
+        tokens=len(kept) + (stop is not None),
+        finish_reason="length" if stop is None else "stop",
+        wall_s=wall_s,
+    )

@@ -1,0 +1,112 @@
+"""Cross-entropy over supervised tokens."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ftkit.data.collate import collate
+from ftkit.data.tokenize import IGNORED, TokenizedExample
+from ftkit.models.precision import arithmetic
+
+# Tokens in one forward pass of a validation; no gradients are kept, so it may exceed a training step's.
+TOKENS_PER_PASS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Attributes: mean: nats per supervised token. tokens: how many tokens that is the mean of."""
+
+    mean: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """``exp(mean)``; infinite where that overflows."""
+        return math.exp(self.mean) if self.mean < 700 else math.inf
+
+
+def summed_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Sum of the negative log-likelihoods of all supervised tokens of a batch.
+
+    The output head runs only at positions that some row supervises, where the architecture allows it: for chat data
+    that spares most of the largest matrix of a small model.
+
+    Args:
+        model: A causal language model, possibly wrapped.
+        batch: As from `ftkit.data.collate.collate`, on the model's device.
+
+    Returns:
+        Scalar, float32, with gradient.
+    """
+    targets = batch["labels"][:, 1:]
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
+    if keeps_chosen_logits(model):
+        kept = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
+        logits = model(**inputs, logits_to_keep=kept).logits
+        targets = targets[:, kept]
+    else:
+        logits = model(**inputs).logits[:, :-1]
+    return cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+
+
+def keeps_chosen_logits(model: nn.Module) -> bool:
+    """Whether the model's forward pass takes ``logits_to_keep`` as a tensor of positions."""
+    inner: Any = model
+    while hasattr(inner, "get_base_model"):
+        inner = inner.get_base_model()
+    return "logits_to_keep" in inspect.signature(type(inner).forward).parameters
+
+
+@torch.no_grad()
+def mean_loss(
+    model: nn.Module,
+    examples: Sequence[TokenizedExample],
+    *,
+    compute: torch.dtype,
+    progress: Callable[[int, int], None] | None = None,
+) -> Loss:
+    """Mean loss over all supervised tokens of a set, each token counting the same.
+
+    Args:
+        model: In any mode; it is evaluated without dropout and given back in its mode.
+        examples: At least one.
+        compute: dtype of the matrix products.
+        progress: Called with examples done and examples in all.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    total, tokens = 0.0, 0
+    try:
+        for start, group in _by_length(examples):
+            batch = {name: value.to(device) for name, value in collate(group).items()}
+            with arithmetic(device, compute):
+                total += summed_loss(model, batch).item()
+            tokens += int((batch["labels"][:, 1:] != IGNORED).sum())
+            if progress is not None:
+                progress(start + len(group), len(examples))
+    finally:
+        model.train(was_training)
+    return Loss(mean=total / tokens, tokens=tokens)
+
+
+def _by_length(examples: Sequence[TokenizedExample]) -> list[tuple[int, list[TokenizedExample]]]:
+    """Groups of similar length, each within the token budget, with the count of examples before it."""
+    ordered = sorted(examples, key=lambda example: len(example.input_ids))
+    groups: list[tuple[int, list[TokenizedExample]]] = []
+    for index, example in enumerate(ordered):
+        if groups and (len(groups[-1][1]) + 1) * len(example.input_ids) <= TOKENS_PER_PASS:
+            groups[-1][1].append(example)
+        else:
+            groups.append((index, [example]))
+    return groups

@@ -1,0 +1,1 @@
+"""Exports: written, described, and proven to behave like the trained model."""

@@ -1,0 +1,59 @@
+"""README.md of an export: what it is, how to load it, and what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftkit.export.manifest import ExportManifest
+
+_LOAD = {
+    "adapter": """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
+    "merged": """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
+}
+
+
+def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
+    """Write the card.
+
+    Args:
+        manifest: Of the export.
+        facts: ``data`` (the data report), ``metrics`` {before, after} and ``losses`` {before, after}.
+    """
+    library = "peft" if manifest.kind == "adapter" else "transformers"
+    base = manifest.base["name"]
+    data = facts["data"]
+    lines = [
+        "---", f"base_model: {base}", f"library_name: {library}", "pipeline_tag: text-generation",
+        "tags: [ftkit, " + manifest.recipe + "]", "---", "",
+        f"# {base}, tuned with {manifest.recipe} ({manifest.kind})", "",
+        f"Trained from `{base}` (revision `{manifest.base['revision']}`, weights SHA-256 "
+        f"`{manifest.base['sha256'][:16]}…`) on {data['trained']} rows ({data['supervised_tokens']} supervised "
+        f"tokens); {data['validation']} rows were held back.", "",
+    ]  # fmt: skip
+    rows = [("validation loss", facts["losses"])] + [
+        (name, {side: facts["metrics"][side][name] for side in ("before", "after")})
+        for name in facts["metrics"].get("after", {})
+    ]
+    known = [(name, both) for name, both in rows if both.get("before") is not None and both.get("after") is not None]
+    if known:
+        lines += ["| held-back rows | before | after |", "|---|---|---|"]
+        lines += [f"| {name} | {both['before']:.4g} | {both['after']:.4g} |" for name, both in known] + [""]
+    lines += ["## Load it", "", "```python", _LOAD[manifest.kind].format(folder="this-folder"), "```", ""]
+    if manifest.quantization:
+        lines += [
+            "The adapter was trained on a quantised base. Load the base with",
+            f"`BitsAndBytesConfig(**{manifest.quantization})`; on the full-precision base it is another model.", "",
+        ]  # fmt: skip
+    lines += [
+        f"Answers end with token ids {manifest.stop_tokens}, as generation_config.json says.", "",
+        "## Check it", "", "`ftkit verify .` compares bytes, tokenizer, chat template and logits with what the trained",
+        "model gave; the figures of the first check are in verify.json.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)

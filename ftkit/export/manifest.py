@@ -1,0 +1,118 @@
+"""manifest.json: what an export consists of and where it comes from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftkit.errors import Problem, VerificationError
+from ftkit.files import files_in, inside, sha256_file
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+VERIFY = "verify.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportManifest:
+    """The fields of manifest.json; `ftkit verify` trusts nothing but these and the bytes on disk.
+
+    Attributes:
+        kind: ``adapter`` or ``merged``.
+        recipe: Name of the recipe's method.
+        method: Its settings.
+        base: Name, revision and sha256 of the base model's weights.
+        recipe_digest: Of the resolved recipe.
+        data_digest: Of the token ids and labels that were trained and validated on.
+        tokenizer_digest: Of the tokenizer's serialised form.
+        chat_template_digest: Of the chat template's text; None without one.
+        dtype: Of the exported weights.
+        quantization: Arguments of BitsAndBytesConfig that the base must be loaded with; None for none.
+        stop_tokens: Ids that end an answer.
+        files: Size and sha256 by path, every file but manifest.json and verify.json.
+        versions: Of the libraries that wrote it.
+    """
+
+    kind: str
+    recipe: str
+    method: dict[str, Any]
+    base: dict[str, Any]
+    recipe_digest: str
+    data_digest: str
+    tokenizer_digest: str
+    chat_template_digest: str | None
+    dtype: str
+    quantization: dict[str, Any] | None
+    stop_tokens: list[int]
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """As written to manifest.json."""
+        return asdict(self)
+
+
+def list_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and digest of every file of an export."""
+    return {
+        name: {"size": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
+        for name in files_in(folder)
+        if name not in (MANIFEST, VERIFY)
+    }
+
+
+def read_manifest(folder: Path) -> ExportManifest:
+    """Read and check the form of a manifest.
+
+    Raises:
+        VerificationError: Missing, unreadable, of another format, or naming files outside its folder.
+    """
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VerificationError(
+            f"{folder}: has no {MANIFEST}, so it is not a complete ftkit export", fix="Name an export folder."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise VerificationError(f"{path}: cannot be read: {error}", fix="Export again.") from None
+    if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
+        raise VerificationError(f"{path}: is of another format than {FORMAT_VERSION}", fix="Use a matching ftkit.")
+    try:
+        manifest = ExportManifest(**values)
+        for name in manifest.files:
+            inside(folder, name)
+    except (TypeError, ValueError) as error:
+        raise VerificationError(f"{path}: is not a valid manifest: {error}", fix="Export again.") from None
+    return manifest
+
+
+def file_problems(folder: Path, manifest: ExportManifest) -> list[Problem]:
+    """Files that are missing, changed, or were never part of the export."""
+    problems = []
+    for name, facts in manifest.files.items():
+        path = inside(folder, name)
+        if not path.is_file():
+            problems.append(Problem(where=name, what="is missing"))
+        elif path.stat().st_size != facts["size"]:
+            problems.append(Problem(where=name, what=f"has {path.stat().st_size} bytes, not {facts['size']}"))
+        elif sha256_file(path) != facts["sha256"]:
+            problems.append(Problem(where=name, what="has other bytes than were exported"))
+    extra = set(files_in(folder)) - set(manifest.files) - {MANIFEST, VERIFY}
+    return problems + [Problem(where=name, what="was not exported by ftkit") for name in sorted(extra)]
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("ftkit", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,93 @@
+"""Runs in a process of its own, with nothing of ftkit: load an artefact as its users will, and report what it does.
+
+    python -I verify_process.py JOB.json OUT_FOLDER
+
+JOB names the folder, for an adapter the base folder and its quantization, and the probes. What comes out is measured
+here and judged elsewhere. No network: any attempt to connect ends the process.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+
+def _no_network(event, args):  # type: ignore[no-untyped-def]
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        raise PermissionError(f"verification needs no network, but {event} was called with {args[1:]}")
+
+
+sys.addaudithook(_no_network)
+
+import torch  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig  # noqa: E402
+
+
+def load(job):  # type: ignore[no-untyped-def]
+    """The artefact in float32, so that only the rounding of its stored weights shows."""
+    options = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    if job["kind"] == "merged":
+        return AutoModelForCausalLM.from_pretrained(job["folder"], **options).eval()
+    from peft import PeftModel
+
+    if job["quantization"] is not None:
+        config = dict(job["quantization"])
+        if "bnb_4bit_quant_type" in config:
+            config["bnb_4bit_compute_dtype"] = torch.float32
+        options |= {"quantization_config": BitsAndBytesConfig(**config), "device_map": {"": "cpu"}}
+    base = AutoModelForCausalLM.from_pretrained(job["base_folder"], **options)
+    for module in base.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # it would compute in bfloat16 whatever is asked for
+    return PeftModel.from_pretrained(base, job["folder"], local_files_only=True).eval()
+
+
+def measure(model, job):  # type: ignore[no-untyped-def]
+    """Logits at the probes' positions, top tokens everywhere, greedy continuations."""
+    probes = job["probes"]
+    tensors, greedy = {}, []
+    with torch.no_grad():
+        for index, (ids, positions) in enumerate(zip(probes["ids"], probes["positions"], strict=True)):
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+            tensors[f"logits.{index}"] = logits[positions].clone()
+            tensors[f"top.{index}"] = logits.argmax(dim=-1).int()
+        for prompt in probes["prompts"]:
+            ids = torch.tensor([prompt])
+            config = GenerationConfig(
+                do_sample=False, max_new_tokens=job["greedy_tokens"], pad_token_id=0, eos_token_id=None
+            )
+            output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+            greedy.append(output[0, len(prompt) :].tolist())
+    return tensors, greedy
+
+
+def read_texts(tokenizer, fixtures):  # type: ignore[no-untyped-def]
+    """What the tokenizer and template on disk make of the fixed texts."""
+    chats = []
+    for chat in fixtures["chats"]:
+        try:
+            chats.append(tokenizer.apply_chat_template(chat["messages"], tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # noqa: BLE001 - a missing or broken template is a finding, whatever its kind
+            chats.append(None if chat["text"] is None else f"{type(error).__name__}: {error}")
+    return {"chats": chats, "texts": [tokenizer(entry["text"])["input_ids"] for entry in fixtures["texts"]]}
+
+
+def main():  # type: ignore[no-untyped-def]
+    """Read the job, write the findings."""
+    job, out = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2])
+    tokenizer = AutoTokenizer.from_pretrained(job["folder"], local_files_only=True, trust_remote_code=False)
+    found = read_texts(tokenizer, job["fixtures"])
+    model = load(job)
+    tensors, greedy = measure(model, job)
+    found["greedy_text"] = [tokenizer.decode(row) for row in greedy]
+    found["eos_token_id"] = getattr(model.generation_config, "eos_token_id", None)
+    save_file(tensors, out / "logits.safetensors")
+    (out / "found.json").write_text(json.dumps({**found, "greedy": greedy}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""ftkit's cache folder, and what may be fetched into it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ftkit.files import sha256_file, sha256_json, write_json
+
+
+def cache_folder() -> Path:
+    """``$FTKIT_CACHE``, else ``ftkit`` in the user's cache folder."""
+    if chosen := os.environ.get("FTKIT_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ftkit"
+
+
+def is_offline() -> bool:
+    """Whether ``FTKIT_OFFLINE`` forbids every fetch."""
+    return os.environ.get("FTKIT_OFFLINE", "") not in ("", "0")
+
+
+def is_hub_offline() -> bool:
+    """Whether the Hugging Face hub is closed, by its own variable or ours."""
+    return is_offline() or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def weights_sha256(folder: Path) -> str:
+    """The identity of a model: the SHA-256 of its weights.
+
+    For one ``model.safetensors`` it is that file's own digest, as ``sha256sum`` prints it; for shards, the digest
+    of the JSON object {file name: digest}. Digests are remembered by path, size and modification time, because
+    hashing a large checkpoint takes as long as reading it.
+    """
+    digests = {path.name: _remembered_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    return next(iter(digests.values())) if len(digests) == 1 else sha256_json(digests)
+
+
+def _remembered_sha256(path: Path) -> str:
+    facts = path.stat()
+    key = f"{path.resolve()}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ino}"
+    memory = cache_folder() / "digests.json"
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    if key not in known:
+        known[key] = sha256_file(path)
+        try:
+            write_json(memory, known)
+        except OSError:
+            pass  # a read-only cache costs time, not correctness
+    return str(known[key])

@@ -1,0 +1,135 @@
+"""From what a recipe says to a checked folder with a base model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftkit.errors import ModelError
+from ftkit.models.cache import cache_folder, is_hub_offline, is_offline, weights_sha256
+from ftkit.models.gguf import fetch_known, revision_of
+from ftkit.models.known import KNOWN_MODELS, KnownModel
+from ftkit.models.weights import check_model_folder
+from ftkit.notices import log
+from ftkit.recipe import did_you_mean
+from ftkit.units import format_bytes
+
+# What a text model needs, and nothing that could be code or a pickle.
+HUB_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "LICENSE*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """A base model on this machine.
+
+    Attributes:
+        name: As the recipe names it: known name, hub id, or folder.
+        revision: Of a known name or hub id.
+        folder: Where its files are.
+        sha256: Identity of its weights, the same on every machine.
+        config: Its parsed ``config.json``.
+    """
+
+    name: str
+    revision: str | None
+    folder: Path
+    sha256: str
+    config: dict[str, Any] = field(repr=False)
+
+    @property
+    def portable_name(self) -> str:
+        """The name without this machine's folders."""
+        return self.folder.name if Path(self.name).is_absolute() else self.name
+
+    @property
+    def peft_name(self) -> str:
+        """What plain PEFT on this machine can load: the hub id, else the local folder."""
+        is_hub_id = self.name not in KNOWN_MODELS and not Path(self.name).exists()
+        return self.name if is_hub_id else str(self.folder)
+
+
+def known_folder(model: KnownModel) -> Path:
+    """Where a known model stands once fetched; the source's digest is part of the place."""
+    return cache_folder() / "models" / f"{model.name}-{model.member_sha256[:12]}"
+
+
+def find_base(path: str, revision: str | None = None) -> BaseModel:
+    """Find, fetch if it is allowed and needed, and check a base model.
+
+    Args:
+        path: A folder, a hub id, or a known name.
+        revision: Branch, tag or commit of a hub id.
+
+    Raises:
+        ModelError: It is nowhere, cannot be fetched, or cannot be used.
+    """
+    if Path(path).is_dir():
+        folder, revision = Path(path).resolve(), None
+    elif path in KNOWN_MODELS:
+        folder, revision = _known(KNOWN_MODELS[path]), revision_of(KNOWN_MODELS[path])
+    elif path.startswith((".", "/", "~")) or path.count("/") != 1:
+        raise ModelError(
+            f"{path}: no such folder, and not a known model", fix=did_you_mean(path, KNOWN_MODELS, what="Known models")
+        )
+    else:
+        folder, revision = _from_hub(path, revision)
+    config = check_model_folder(folder)
+    return BaseModel(name=path, revision=revision, folder=folder, sha256=weights_sha256(folder), config=config)
+
+
+def _known(model: KnownModel) -> Path:
+    folder = known_folder(model)
+    if not folder.is_dir():
+        if is_offline():
+            raise ModelError(
+                f"{model.name} is not in {folder.parent}, and FTKIT_OFFLINE forbids fetching it",
+                fix=f"Run `ftkit models pull {model.name}` without FTKIT_OFFLINE, or copy the folder from elsewhere.",
+            )
+        fetch_known(model, folder)
+    recorded = json.loads((folder / "ftkit_model.json").read_text(encoding="utf-8"))["sha256"]
+    if weights_sha256(folder) != recorded:
+        raise ModelError(
+            f"{folder}: its weights are not the ones that were written there (SHA-256 differs)",
+            fix="Delete that folder; the next run fetches it again.",
+        )
+    return folder
+
+
+def _from_hub(path: str, revision: str | None) -> tuple[Path, str]:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        if not is_hub_offline():
+            size = _hub_bytes(HfApi().model_info(path, revision=revision, files_metadata=True).siblings or [])
+            log.info("fetching %s from the hub (at most %s; what is cached is kept)", path, format_bytes(size))
+        folder = Path(
+            snapshot_download(
+                path, revision=revision, allow_patterns=list(HUB_PATTERNS), local_files_only=is_hub_offline()
+            )
+        )
+    except RepositoryNotFoundError:
+        raise ModelError(f"{path}: the hub has no such model, or you may not see it", fix=_hub_fix(path)) from None
+    except LocalEntryNotFoundError:
+        raise ModelError(
+            f"{path}: no such folder, and not in the hub's cache while the hub is closed or out of reach",
+            fix=_hub_fix(path),
+        ) from None
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{path}: could not be fetched from the hub: {first}", fix=_hub_fix(path)) from None
+    return folder, folder.name
+
+
+def _hub_bytes(siblings: Sequence[Any]) -> int:
+    return sum(file.size or 0 for file in siblings if Path(file.rfilename).match("*.safetensors"))
+
+
+def _hub_fix(path: str) -> str:
+    return (
+        f"{did_you_mean(path, KNOWN_MODELS, what='Known models')}\n"
+        "Otherwise check the spelling, HF_HUB_OFFLINE, FTKIT_OFFLINE, HF_ENDPOINT (a mirror) and HF_TOKEN."
+    )

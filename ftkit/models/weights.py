@@ -1,0 +1,142 @@
+"""Whether a folder holds usable weights, learnt from file headers before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from ftkit.errors import ModelError, Problem
+
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
+PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+DTYPE_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2,
+    "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+}  # fmt: skip
+TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+def check_model_folder(folder: Path) -> dict[str, Any]:
+    """Refuse a folder that cannot be loaded safely and completely.
+
+    Returns:
+        The parsed ``config.json``.
+
+    Raises:
+        ModelError: No config, code of its own, weights missing, pickled, truncated or damaged.
+    """
+    config = _read_config(folder)
+    if "auto_map" in config:
+        raise ModelError(
+            f"{folder}: wants to run its own code (auto_map in config.json), which ftkit never does",
+            fix="Use a checkpoint of an architecture that transformers has built in.",
+        )
+    shards = weight_files(folder)
+    problems = [problem for shard in shards if (problem := _header_problem(shard))]
+    if problems:
+        raise ModelError(problems)
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that hold a model's weights.
+
+    Raises:
+        ModelError: There are none, only pickles, or a shard named by the index is missing.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ModelError(f"{index}: is not a readable index of shards", fix="Fetch the model again.") from None
+        # The index is somebody else's file: take names in this folder only.
+        missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+        if missing:
+            raise ModelError(f"{folder}: shards are missing: {', '.join(missing)}", fix="Fetch the model again.")
+        return [folder / name for name in names]
+    if (single := folder / "model.safetensors").is_file():
+        return [single]
+    pickles = [path.name for pattern in PICKLE_PATTERNS for path in sorted(folder.glob(pattern))]
+    if pickles:
+        raise ModelError(
+            f"{folder}: has only pickled weights ({pickles[0]}), which can run code when opened; ftkit reads safetensors",
+            fix="Ask the publisher for safetensors, or convert them on a machine that you can afford to lose.",
+        )
+    raise ModelError(
+        f"{folder}: has no weights (model.safetensors)", fix="Name a complete checkpoint folder, or fetch it again."
+    )
+
+
+def tensor_dtypes(folder: Path) -> dict[str, int]:
+    """How many parameters of each safetensors dtype a checked folder holds."""
+    counts: dict[str, int] = {}
+    for shard in weight_files(folder):
+        for entry in _read_header(shard).values():
+            size = 1
+            for length in entry["shape"]:
+                size *= length
+            counts[entry["dtype"]] = counts.get(entry["dtype"], 0) + size
+    return counts
+
+
+def checkpoint_dtype(folder: Path) -> str:
+    """The torch name of the dtype that most parameters of a checkpoint have (float32 if it is an unusual one)."""
+    counts = tensor_dtypes(folder)
+    return TORCH_NAMES.get(max(counts, key=counts.__getitem__), "float32")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ModelError(
+                f"{folder}: is an adapter, not a base model", fix="Name the base model that it was trained on."
+            )
+        raise ModelError(f"{folder}: has no config.json, so it is not a model", fix="Name a checkpoint folder.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path}: is not readable JSON ({error})", fix="Fetch the model again.") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: is not a JSON object", fix="Fetch the model again.")
+    return config
+
+
+def _read_header(path: Path) -> dict[str, dict[str, Any]]:
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"its header claims {length} bytes")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return dict(header)
+
+
+def _header_problem(path: Path) -> Problem | None:
+    """Compare what the header promises with what the file holds."""
+    size = path.stat().st_size
+    try:
+        header = _read_header(path)
+        with path.open("rb") as stream:
+            data_bytes = size - 8 - struct.unpack("<Q", stream.read(8))[0]
+        needed = 0
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            count = DTYPE_BYTES.get(entry["dtype"], 0)
+            for length in entry["shape"]:
+                count *= length
+            if not 0 <= begin <= end or (entry["dtype"] in DTYPE_BYTES and end - begin != count):
+                raise ValueError(f"{name} has impossible offsets")
+            needed = max(needed, end)
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        return Problem(where=str(path), what=f"damaged: {error}", fix="Fetch the model again.")
+    if needed != data_bytes:
+        return Problem(
+            where=str(path),
+            what=f"damaged or truncated: {data_bytes} bytes of weights, the header promises {needed}",
+            fix="Fetch the model again.",
+        )
+    return None

@@ -1,0 +1,29 @@
+"""One-line notices for the person, on stderr, so that stdout stays free for answers and JSON."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+log = logging.getLogger("ftkit")
+
+
+class _StderrNow(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to whatever ``sys.stderr`` is at the moment, as notebooks and test runners replace it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> object:  # type: ignore[override]
+        return sys.stderr
+
+
+def show_notices(*, quiet: bool = False) -> None:
+    """Show ftkit's notices on stderr (warnings only if ``quiet``), unless the application handles them itself."""
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    if not log.handlers:
+        handler = _StderrNow()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.propagate = False

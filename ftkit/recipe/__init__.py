@@ -1,0 +1,52 @@
+"""What the user writes: a recipe, checked in one pass, as pure data."""
+
+from ftkit.recipe.load import (
+    dump_recipe,
+    json_schema,
+    load_recipe,
+    recipe_digest,
+    recipe_error,
+    recipe_from_values,
+)
+from ftkit.recipe.methods import FullSettings, LoRASettings, MethodSettings, QLoRASettings
+from ftkit.recipe.nearest import did_you_mean, nearest
+from ftkit.recipe.recipes import RECIPES, FullRecipe, LoRARecipe, QLoRARecipe, Recipe
+from ftkit.recipe.sections import (
+    DataSection,
+    EvaluateSection,
+    ExportSection,
+    ModelSection,
+    SourceSection,
+    TrainSection,
+)
+from ftkit.recipe.shipped import ShippedRecipe, copy_recipe, find_recipe, shipped_recipes
+
+__all__ = [
+    "RECIPES",
+    "DataSection",
+    "EvaluateSection",
+    "ExportSection",
+    "FullRecipe",
+    "FullSettings",
+    "LoRARecipe",
+    "LoRASettings",
+    "MethodSettings",
+    "ModelSection",
+    "QLoRARecipe",
+    "QLoRASettings",
+    "Recipe",
+    "ShippedRecipe",
+    "SourceSection",
+    "TrainSection",
+    "copy_recipe",
+    "did_you_mean",
+    "dump_recipe",
+    "find_recipe",
+    "json_schema",
+    "load_recipe",
+    "nearest",
+    "recipe_digest",
+    "recipe_error",
+    "recipe_from_values",
+    "shipped_recipes",
+]

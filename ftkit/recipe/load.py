@@ -1,0 +1,188 @@
+"""From a recipe file and overrides to a checked `Recipe`, and back to YAML."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from ftkit.errors import Problem, RecipeError
+from ftkit.files import sha256_json
+from ftkit.recipe.base import Section
+from ftkit.recipe.nearest import did_you_mean
+from ftkit.recipe.overrides import apply_overrides
+from ftkit.recipe.recipes import RECIPES, AnyRecipe, Recipe
+from ftkit.recipe.yaml12 import KeyPath, read_yaml, to_yaml
+
+# Pydantic's words where they would puzzle somebody who never saw Python.
+_WORDS = {
+    "int_type": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_type": "should be a number",
+    "string_type": "should be text",
+    "bool_type": "should be true or false",
+    "missing": "is required and not given",
+    "none_required": "cannot be set yet; leave it null",
+    "tuple_type": "should be a list",
+    "dict_type": "should be a mapping of keys to values",
+}
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and check a recipe file, reporting every fault in one pass.
+
+    Paths in the file are relative to the file's folder; ``output`` and overrides to the current one.
+
+    Raises:
+        RecipeError: Listing each fault with file and line, or with the override that caused it.
+    """
+    path = Path(path)
+    document = read_yaml(path)
+    here = path.resolve().parent
+    anchored = _anchor_paths(document.values, lambda text: _existing_path(text, here))
+    values, origins = apply_overrides(anchored, overrides)
+
+    def place(key_path: KeyPath) -> str:
+        for length in range(len(key_path), 0, -1):
+            if (origin := origins.get(key_path[:length])) is not None:
+                return f"override {origin!r}"
+            if (line := document.lines.get(key_path[:length])) is not None:
+                return f"{path}:{line}"
+        return str(path)
+
+    return recipe_from_values(values, place)
+
+
+def recipe_from_values(values: dict[str, Any], place: Callable[[KeyPath], str]) -> Recipe:
+    """Check plain values.
+
+    Args:
+        values: As read from YAML.
+        place: Gives the place in the person's own words for a key path.
+
+    Raises:
+        RecipeError: Listing every fault.
+    """
+    kind = values.get("recipe")
+    if not isinstance(kind, str) or kind not in RECIPES:
+        what = "is required and not given" if kind is None else f"{kind!r} is not a recipe"
+        fix = did_you_mean(kind, RECIPES) if isinstance(kind, str) else f"Known: {', '.join(RECIPES)}."
+        raise RecipeError(Problem(where=f"{place(('recipe',))}: recipe", what=what, fix=fix))
+    try:
+        return RECIPES[kind].model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(_problems(error, RECIPES[kind], values, place)) from None
+
+
+def recipe_error(error: ValidationError, recipe: type[Recipe], values: dict[str, Any]) -> RecipeError:
+    """The same report for a recipe that was built in Python."""
+    return RecipeError(_problems(error, recipe, values, lambda _: recipe.__name__))
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML with every default written out and every path absolute."""
+    return to_yaml(_anchor_paths(recipe.model_dump(mode="json"), lambda text: _existing_path(text, Path.cwd())))
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """SHA-256 of all that decides the result, apart from the data (which has its own digest) and places on disk."""
+    values = recipe.resolved().model_dump(mode="json")
+    del values["output"]
+    values["model"] = {key: value for key, value in values["model"].items() if key != "path"}
+    for key in ("train", "validation"):
+        if not isinstance(values["data"][key], float | None):
+            del values["data"][key]
+    return sha256_json(values)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of the recipe file, for editors and for scripts."""
+    schema: dict[str, Any] = TypeAdapter(AnyRecipe.TYPE).json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ftkit recipe", **schema}
+
+
+def _problems(
+    error: ValidationError, recipe: type[Recipe], values: dict[str, Any], place: Callable[[KeyPath], str]
+) -> list[Problem]:
+    found: dict[tuple[str, str], list[str]] = {}
+    fixes: dict[tuple[str, str], str] = {}
+    for fault in error.errors():
+        key_path = _key_path(fault["loc"], values, missing=fault["type"] == "missing")
+        key = (place(key_path), ".".join(map(str, key_path)))
+        if fault["type"] == "extra_forbidden":
+            known = _known_keys(recipe, key_path[:-1])
+            message, fixes[key] = "unknown key", did_you_mean(str(key_path[-1]), known, what="Known keys")
+        else:
+            message = _WORDS.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+            message = message.replace("Input should be", "should be")
+            if "input" in fault and fault["type"] not in ("missing", "value_error"):
+                message += f", not {fault['input']!r}"
+        found.setdefault(key, []).append(message)
+    return [
+        Problem(
+            where=": ".join(part for part in key if part),
+            what=" or ".join(dict.fromkeys(messages)),
+            fix=fixes.get(key, ""),
+        )
+        for key, messages in found.items()
+    ]
+
+
+def _key_path(loc: tuple[int | str, ...], values: Any, *, missing: bool) -> KeyPath:
+    """The part of pydantic's location that the person wrote; the rest names branches of a union."""
+    path: list[str | int] = []
+    for step in loc:
+        if isinstance(values, dict) and step in values:
+            values = values[step]
+        elif isinstance(values, list) and isinstance(step, int) and step < len(values):
+            values = values[step]
+        elif isinstance(step, int) and not path[-1:] == [step] and not isinstance(values, (dict, list)):
+            continue  # a bare value that stands for a list of one
+        else:
+            if missing and step == loc[-1]:
+                path.append(step)
+            break
+        path.append(step)
+    return tuple(path)
+
+
+def _known_keys(section: type[Section], path: KeyPath) -> list[str]:
+    for step in path:
+        if isinstance(step, str) and step in section.model_fields:
+            inner = _section_in(section.model_fields[step].annotation)
+            if inner is not None:
+                section = inner
+    return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_in(part))), None)
+
+
+def _existing_path(text: str, folder: Path) -> str:
+    """An absolute path where ``text`` names something below ``folder``, else ``text`` as it is (a hub id, a name)."""
+    candidate = folder / Path(text).expanduser()
+    looks_like_path = text.startswith((".", "/", "~"))
+    return str(candidate.resolve()) if looks_like_path or candidate.exists() else text
+
+
+def _anchor_paths(values: dict[str, Any], anchor: Callable[[str], str]) -> dict[str, Any]:
+    """Apply ``anchor`` to every path in a recipe's plain values, in whichever short or long form it was written."""
+
+    def walk(value: Any, steps: tuple[str, ...]) -> Any:
+        if not steps:
+            return anchor(value) if isinstance(value, str) else value
+        if isinstance(value, list):
+            return [walk(item, steps) for item in value]
+        if isinstance(value, dict):
+            return {key: walk(item, steps[1:]) if key == steps[0] else item for key, item in value.items()}
+        return walk(value, steps[1:]) if steps[0] in ("path", "train") else value
+
+    for steps in (("model", "path"), ("model", "chat_template"), ("data", "train", "path"), ("data", "validation")):
+        values = walk(values, steps)
+    return values

@@ -1,0 +1,94 @@
+"""The public recipe classes. They differ in the type of ``method`` and in nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ftkit.recipe.base import Section
+from ftkit.recipe.methods import FullSettings, LoRASettings, MethodSettings, QLoRASettings
+from ftkit.recipe.sections import DataSection, EvaluateSection, ExportSection, ModelSection, TrainSection
+
+
+def _exports(value: Any) -> Any:
+    if value is None:
+        return None
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+class Recipe(Section):
+    """A complete run as data: what to train, on what, how, and what to hand over. ``ftkit.run(recipe)`` runs it."""
+
+    version: Literal[1] = Field(default=1, description="Of the recipe format.")
+    recipe: str = Field(description="The method.")
+    model: ModelSection
+    data: DataSection
+    method: MethodSettings
+    train: TrainSection = TrainSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    export: Annotated[tuple[ExportSection, ...] | None, BeforeValidator(_exports)] = Field(
+        default=None, description="Artefacts to write and verify. null: every kind that the method has."
+    )
+    output: str | None = Field(default=None, min_length=1, description="The run folder. null: runs/ and the method.")
+
+    @model_validator(mode="after")
+    def _the_method_can_do_it(self) -> Recipe:
+        kinds = self.method.EXPORT_KINDS
+        asked = [export.kind for export in self.export or ()]
+        for kind in asked:
+            if kind not in kinds:
+                raise ValueError(
+                    f"export: {self.recipe} has no {kind!r} export; it has {', '.join(map(repr, kinds))}"
+                )
+        if len(set(asked)) < len(asked):
+            raise ValueError("export: a kind is named twice; each is written to export/KIND")
+        if self.data.packing is True:
+            raise ValueError(
+                "data.packing: isolation of packed examples is not proven for any method yet; use auto or false"
+            )
+        return self
+
+    def resolved(self) -> Recipe:
+        """The same recipe with every default that depends on the method written out."""
+        export = self.export
+        if export is None:
+            export = tuple(ExportSection(kind=kind) for kind in self.method.EXPORT_KINDS)
+        rate = self.train.learning_rate or self.method.DEFAULT_LEARNING_RATE
+        return self.model_copy(
+            update={
+                "export": export,
+                "train": self.train.model_copy(update={"learning_rate": rate}),
+                "output": self.output or f"runs/{self.recipe}",
+            }
+        )
+
+
+class FullRecipe(Recipe):
+    """Full fine-tuning."""
+
+    recipe: Literal["full"] = "full"
+    method: FullSettings = FullSettings()
+
+
+class LoRARecipe(Recipe):
+    """LoRA."""
+
+    recipe: Literal["lora"] = "lora"
+    method: LoRASettings = LoRASettings()
+
+
+class QLoRARecipe(Recipe):
+    """QLoRA."""
+
+    recipe: Literal["qlora"] = "qlora"
+    method: QLoRASettings = QLoRASettings()
+
+
+RECIPES: dict[str, type[Recipe]] = {"full": FullRecipe, "lora": LoRARecipe, "qlora": QLoRARecipe}
+
+
+class AnyRecipe:
+    """The union of all recipes, for the JSON schema."""
+
+    TYPE: ClassVar[Any] = Annotated[FullRecipe | LoRARecipe | QLoRARecipe, Field(discriminator="recipe")]

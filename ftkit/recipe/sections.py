@@ -1,0 +1,159 @@
+"""The sections of a recipe that are the same for every method.
+
+The text of each ``description`` is the only documentation of its key: the JSON schema, ``ftkit schema`` and
+the editors that read it take it from here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ftkit.recipe.base import Section
+
+DType = Literal["float32", "bfloat16", "float16"]
+DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
+ExportKind = Literal["adapter", "merged"]
+
+
+def _path_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, Path) else value
+
+
+PathText = Annotated[str, BeforeValidator(_path_text), Field(min_length=1)]
+
+
+class ModelSection(Section):
+    """The base model."""
+
+    OBVIOUS_KEY: ClassVar[str | None] = "path"
+
+    path: PathText = Field(description="A folder, a hub id, or a known name (see `ftkit models`).")
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a hub id.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Precision of the weights and the arithmetic. auto: the checkpoint's own weights, computed in "
+        "bfloat16 where the device is fast at it and in float32 elsewhere.",
+    )
+    chat_template: PathText | None = Field(
+        default=None,
+        description="Chat template for a tokenizer that has none: the name of a shipped one, or a Jinja file. "
+        "Exported with the model.",
+    )
+
+
+class SourceSection(Section):
+    """One of several training files."""
+
+    OBVIOUS_KEY: ClassVar[str | None] = "path"
+
+    path: PathText = Field(description="A file or a folder of files.")
+    format: DataFormat = Field(default="auto", description="Overrides data.format for this source.")
+    columns: dict[str, str] | None = Field(default=None, description="Overrides data.columns for this source.")
+    max_rows: int | None = Field(default=None, ge=1, description="Take only the first rows of this source.")
+
+
+def _sources(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+class DataSection(Section):
+    """What to train on."""
+
+    OBVIOUS_KEY: ClassVar[str | None] = "train"
+
+    train: Annotated[tuple[SourceSection, ...], BeforeValidator(lambda value: tuple(_sources(value)))] = Field(
+        min_length=1, description="A file, a folder, or a list of {path, format, columns, max_rows}."
+    )
+    validation: Annotated[float, Field(ge=0, lt=1)] | PathText | None = Field(
+        default=0.05,
+        description="A fraction of the training rows, chosen by their content so that it is stable when rows are "
+        "added or shuffled, or a file. null or 0: none.",
+    )
+    format: DataFormat = Field(default="auto", description="How rows are laid out. auto: recognised from their keys.")
+    columns: dict[str, str] | None = Field(
+        default=None, description="Other names of a format's keys: {prompt: question, completion: answer}."
+    )
+    max_length: int = Field(default=1024, ge=2, description="Longest example in tokens.")
+    overflow: Literal["error", "drop", "truncate"] = Field(
+        default="error", description="What happens to a longer example. drop and truncate are counted in the report."
+    )
+    train_on: Literal["assistant", "last", "all"] = Field(
+        default="assistant", description="Which tokens count: every assistant turn, the last one, or all tokens."
+    )
+    packing: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Several examples in one sequence. auto: only where they are proven not to see each other "
+        "(so far nowhere).",
+    )
+
+
+class TrainSection(Section):
+    """How to optimise. Every number that changes the result is written out in RUN/recipe.yaml."""
+
+    objective: Literal["sft"] = Field(default="sft", description="Supervised fine-tuning.")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Peak learning rate of AdamW. null: the method's own default."
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="cosine", description="Course of the learning rate after the warm-up; linear and cosine end at zero."
+    )
+    warmup: float = Field(default=0.03, ge=0, lt=1, description="Share of the steps in which the rate rises from zero.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay of the matrices.")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradients are scaled down to this norm; 0: never.")
+    epochs: float = Field(default=3, gt=0, description="Passes over the training rows.")
+    max_steps: int | None = Field(default=None, ge=1, description="Caps epochs, in optimizer steps.")
+    batch_size: int = Field(
+        default=16, ge=1, description="Examples in one optimizer step, whatever the devices and the memory."
+    )
+    micro_batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto", description="Examples in one forward pass; changes speed and memory, not the result."
+    )
+    engine: Literal["auto", "plain"] = Field(default="auto", description="plain: the model's own forward pass.")
+    gradient_checkpointing: bool = Field(default=False, description="Less memory for about a third more time.")
+    checkpoint_every: int = Field(default=100, ge=1, description="Optimizer steps between checkpoints.")
+    keep_last: int = Field(default=2, ge=1, description="Checkpoints kept on disk.")
+    validate_every: int = Field(default=100, ge=1, description="Steps between validations; always before and after.")
+    log_every: int = Field(default=1, ge=1, description="Steps between lines of metrics.jsonl.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Of everything drawn at random.")
+
+    @model_validator(mode="after")
+    def _micro_batches_fill_the_batch(self) -> TrainSection:
+        if isinstance(self.micro_batch_size, int) and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
+            )
+        return self
+
+
+class EvaluateSection(Section):
+    """What is measured before and after training, on the validation rows."""
+
+    samples: int = Field(default=4, ge=0, description="Answers shown before and after.")
+    metrics: tuple[Literal["exact_match", "f1", "rouge_l"], ...] = Field(
+        default=("exact_match",), description="Scores of generated answers."
+    )
+    max_examples: int = Field(default=100, ge=1, description="Validation examples that answers are generated for.")
+    max_new_tokens: int = Field(default=256, ge=1, description="Longest generated answer, in tokens.")
+    forgetting: None = Field(default=None, description="Reserved: general text to measure forgetting on.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("metrics"), list):
+            return {**value, "metrics": tuple(value["metrics"])}
+        return value
+
+
+class ExportSection(Section):
+    """One artefact to write and verify after training."""
+
+    OBVIOUS_KEY: ClassVar[str | None] = "kind"
+
+    kind: ExportKind = Field(description="adapter: the adapter alone, for PEFT; merged: a model of its own.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Of the merged weights. auto: the base checkpoint's own."
+    )

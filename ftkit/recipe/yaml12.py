@@ -1,0 +1,114 @@
+"""Strict YAML 1.2 with the line of every value kept, so that an error can point at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from ftkit.errors import Problem, RecipeError
+
+MAX_BYTES = 1 << 20
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass
+class Document:
+    """A parsed file: plain values, and the line on which each stands (counted from 1)."""
+
+    values: dict[str, Any]
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+
+
+def read_yaml(path: Path) -> Document:
+    """Read a recipe file.
+
+    Raises:
+        RecipeError: It is missing, too large, not UTF-8, not YAML, repeats a key, refers to itself, or is not a
+            mapping.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RecipeError(
+            f"{path}: {error.strerror}", fix="Name a recipe file; `ftkit recipes` lists those that ship with ftkit."
+        ) from None
+    if len(raw) > MAX_BYTES:
+        raise RecipeError(f"{path}: is larger than {MAX_BYTES} bytes, so it is hardly a recipe")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise RecipeError(f"{path}:{line}: is not UTF-8 text") from None
+    document = parse_yaml(text, str(path))
+    if not isinstance(document.values, dict):
+        raise RecipeError(f"{path}: is not a mapping of keys to values", fix="Begin with `recipe: lora`.")
+    return document
+
+
+def parse_yaml(text: str, name: str) -> Document:
+    """Parse one YAML document; ``name`` stands before the line in errors."""
+    parser = YAML(typ="safe", pure=True)
+    try:
+        node = parser.compose(StringIO(text))
+        if node is None:
+            return Document(values={})
+        lines: dict[KeyPath, int] = {}
+        return Document(values=_plain(node, (), lines, parser, name, open_nodes=()), lines=lines)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError(Problem(where=f"{name}:{line}", what=f"not YAML: {error.problem or error.context}")) from None
+    except (YAMLError, ValueError) as error:
+        raise RecipeError(Problem(where=name, what=f"not YAML: {error}")) from None
+
+
+def _plain(
+    node: Node, path: KeyPath, lines: dict[KeyPath, int], parser: YAML, name: str, *, open_nodes: tuple[int, ...]
+) -> Any:
+    line = node.start_mark.line + 1
+    lines[path] = line
+    if id(node) in open_nodes:
+        raise RecipeError(Problem(where=f"{name}:{line}", what="an anchor that contains itself"))
+    inner = (*open_nodes, id(node))
+    if isinstance(node, ScalarNode):
+        return parser.constructor.construct_object(node)
+    if isinstance(node, SequenceNode):
+        return [
+            _plain(item, (*path, index), lines, parser, name, open_nodes=inner)
+            for index, item in enumerate(node.value)
+        ]
+    if not isinstance(node, MappingNode):
+        raise RecipeError(Problem(where=f"{name}:{line}", what="a kind of value that recipes do not use"))
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = parser.constructor.construct_object(key_node) if isinstance(key_node, ScalarNode) else None
+        key_line = key_node.start_mark.line + 1
+        if not isinstance(key, str):
+            raise RecipeError(Problem(where=f"{name}:{key_line}", what="keys must be words"))
+        if key in values:
+            raise RecipeError(
+                Problem(where=f"{name}:{key_line}", what=f"the key {key!r} stands twice", fix="Delete one of them.")
+            )
+        values[key] = _plain(value_node, (*path, key), lines, parser, name, open_nodes=inner)
+        lines[(*path, key)] = key_line
+    return values
+
+
+def parse_value(text: str) -> Any:
+    """The value of an override, read as YAML: ``1e-4`` is a number, ``[adapter]`` a list."""
+    return parse_yaml(text, "override").values
+
+
+def to_yaml(values: dict[str, Any]) -> str:
+    """Write plain values as YAML that reads back the same."""
+    writer = YAML()
+    writer.default_flow_style = False
+    writer.width = 120
+    stream = StringIO()
+    writer.dump(values, stream)
+    return stream.getvalue()

@@ -1,0 +1,1 @@
+"""Training: the one seam to transformers' Trainer."""

@@ -1,0 +1,53 @@
+"""Which examples meet in one optimizer step, and how a step is cut into forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import Sampler
+
+# Tokens in one forward pass. On a CPU small passes stay in its caches: 281 tokens/s at 4 x 80 tokens and 261 at
+# 16 x 80 (SmolLM2-135M, LoRA, 2 cores).
+TOKENS_PER_PASS = {"cpu": 512, "cuda": 8192}
+
+
+class StepSampler(Sampler[int]):
+    """Seeded order of examples; those of one step stand together, the longest first.
+
+    Sorting inside a step pads little and changes nothing: a step's gradient is a sum over its examples. The longest
+    first, so that a step which does not fit fails at once.
+
+    Args:
+        lengths: Tokens of each example.
+        batch_size: Examples in one optimizer step.
+        seed: Of the order; each epoch has its own.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch_size: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        for start in range(0, len(order), self.batch_size):
+            step = order[start : start + self.batch_size]
+            yield from sorted(step, key=lambda index: -self.lengths[index])
+
+
+def choose_micro_batch_size(lengths: Sequence[int], *, batch_size: int, device_type: str) -> int:
+    """The largest divisor of ``batch_size`` whose forward passes stay within the device's token budget."""
+    typical = sorted(lengths)[int(0.95 * (len(lengths) - 1))]
+    budget = TOKENS_PER_PASS.get(device_type, TOKENS_PER_PASS["cpu"])
+    fitting = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and size * typical <= budget]
+    return max(fitting, default=1)

@@ -1,0 +1,172 @@
+"""Checkpoints: complete or invisible, without pickle.
+
+    checkpoints/step-00000100/
+      trained.safetensors      parameters that train
+      optimizer.safetensors    AdamW's moments, one entry per parameter and moment
+      random.safetensors       generator states
+      state.json               step, scheduler, counters
+      trainer_state.json       the Trainer's own account
+      checkpoint.json          size and sha256 of all of these; written last
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ftkit.files import files_in, new_folder, sha256_file, write_json
+
+MANIFEST = "checkpoint.json"
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Where the checkpoint after ``step`` optimizer steps stands."""
+    return folder / f"step-{step:08d}"
+
+
+def save_checkpoint(
+    target: Path, *, model: nn.Module, optimizer: Any, scheduler: Any, trainer_state: str, counters: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint; it appears complete, or not at all."""
+    with new_folder(target) as partial:
+        save_file(trainable_state(model), partial / "trained.safetensors")
+        tensors, plain = _split_optimizer(optimizer.state_dict())
+        save_file(tensors, partial / "optimizer.safetensors")
+        generators, python_state = _random_states()
+        save_file(generators, partial / "random.safetensors")
+        write_json(
+            partial / "state.json",
+            {
+                "optimizer": plain,
+                "scheduler": scheduler.state_dict(),
+                "python_random": python_state,
+                "counters": dict(counters),
+            },
+        )
+        (partial / "trainer_state.json").write_text(trainer_state, encoding="utf-8")
+        files = {
+            name: {"size": (partial / name).stat().st_size, "sha256": sha256_file(partial / name)}
+            for name in files_in(partial)
+        }
+        write_json(partial / MANIFEST, {"format_version": 1, "files": files})
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint whose bytes are those that were written; damaged ones are passed over."""
+    for candidate in sorted(folder.glob("step-*"), reverse=True):
+        if is_whole(candidate):
+            return candidate
+    return None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file is there with its size and digest."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return all(
+            (checkpoint / name).stat().st_size == facts["size"] and sha256_file(checkpoint / name) == facts["sha256"]
+            for name, facts in files.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def remove_old_checkpoints(folder: Path, keep_last: int) -> None:
+    """Delete all but the newest ``keep_last``."""
+    for old in sorted(folder.glob("step-*"))[:-keep_last]:
+        shutil.rmtree(old)
+
+
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that train, by name, each once however often it is tied."""
+    return {name: value.detach().contiguous() for name, value in model.named_parameters() if value.requires_grad}
+
+
+@torch.no_grad()
+def load_trainable(model: nn.Module, checkpoint: Path) -> None:
+    """Put a checkpoint's parameters into a model that was prepared in the same way.
+
+    Raises:
+        ValueError: The names differ, so the checkpoint belongs to another recipe.
+    """
+    saved = load_file(checkpoint / "trained.safetensors")
+    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    if saved.keys() != parameters.keys():
+        odd = sorted(saved.keys() ^ parameters.keys())
+        raise ValueError(f"{checkpoint}: belongs to another recipe: {', '.join(odd[:5])}")
+    for name, value in saved.items():
+        parameters[name].copy_(value)
+
+
+def load_optimizer(optimizer: Any, scheduler: Any, checkpoint: Path) -> None:
+    """Restore AdamW's moments and the scheduler's place."""
+    state = _read_state(checkpoint)
+    tensors = load_file(checkpoint / "optimizer.safetensors")
+    moments: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        moments.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
+    scheduler.load_state_dict(state["scheduler"])
+
+
+def load_random_states(checkpoint: Path) -> None:
+    """Restore every generator that training draws from."""
+    generators = load_file(checkpoint / "random.safetensors")
+    version, internal, gauss = _read_state(checkpoint)["python_random"]
+    random.setstate((version, tuple(internal), gauss))
+    keys = generators["numpy_keys"].numpy()
+    position, has_gauss = generators["numpy_rest"].tolist()
+    np.random.set_state(("MT19937", keys.astype(np.uint32), position, has_gauss, generators["numpy_gauss"].item()))
+    torch.random.set_rng_state(generators["torch"])
+    if torch.cuda.is_available() and "cuda" in generators:
+        torch.cuda.random.set_rng_state(generators["cuda"])
+
+
+def read_counters(checkpoint: Path) -> dict[str, Any]:
+    """What the run had counted when the checkpoint was written."""
+    return dict(_read_state(checkpoint)["counters"])
+
+
+def _read_state(checkpoint: Path) -> dict[str, Any]:
+    return dict(json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
+
+
+def _split_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Tensors for safetensors, the rest for JSON."""
+    tensors = {
+        f"{index}.{name}": value.contiguous()
+        for index, moments in state["state"].items()
+        for name, value in _tensors(moments.items())
+    }
+    groups = [
+        {key: value for key, value in group.items() if not isinstance(value, Tensor)} for group in state["param_groups"]
+    ]
+    return tensors, groups
+
+
+def _tensors(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Tensor]]:
+    return ((name, value if isinstance(value, Tensor) else torch.tensor(float(value))) for name, value in items)
+
+
+def _random_states() -> tuple[dict[str, Tensor], list[Any]]:
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    states = {
+        "torch": torch.random.get_rng_state(),
+        "numpy_keys": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+        "numpy_rest": torch.tensor([position, has_gauss]),
+        "numpy_gauss": torch.tensor([gauss], dtype=torch.float64),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.random.get_rng_state()
+    version, internal, next_gauss = random.getstate()
+    return states, [version, list(internal), next_gauss]

@@ -1,0 +1,30 @@
+"""Settings of every test: no hub, no network, few threads where several test processes share the machine."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+from ftkit.errors import FtkitError
+from ftkit.models.find import find_base
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory):
+    """A folder with a tiny random Llama; read-only for tests."""
+    from tests.tiny import tiny_model_folder
+
+    return tiny_model_folder(tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The real model; skipped with the reason where it can neither be found nor fetched."""
+    try:
+        return find_base("smollm2-135m")
+    except FtkitError as error:
+        pytest.skip(f"smollm2-135m: {error}")
