@@ -1,1 +1,59 @@
-"""ftkit."""
+"""ftkit: fine-tune language models, and hand over exports that are proven to behave like the trained model.
+
+    import ftkit
+
+    run = ftkit.run(ftkit.LoRARecipe(model="smollm2-135m", data="tickets.jsonl"))
+    run.generate("Where is my order L1234?")
+    run.export("merged", "tickets-model")
+
+Names are resolved on first use (PEP 562), so that `import ftkit` and `ftkit --help` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ftkit.api import Run, check, open_run, resume, run
+    from ftkit.errors import FtkitError
+    from ftkit.export.verify import verify_export as verify
+    from ftkit.pipeline.target import Target, open_target
+    from ftkit.recipe import FullRecipe, LoRARecipe, QLoRARecipe, Recipe, load_recipe
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Run": "ftkit.api",
+    "run": "ftkit.api",
+    "resume": "ftkit.api",
+    "check": "ftkit.api",
+    "open_run": "ftkit.api",
+    "open_target": "ftkit.pipeline.target",
+    "Target": "ftkit.pipeline.target",
+    "verify": "ftkit.export.verify:verify_export",
+    "FtkitError": "ftkit.errors",
+    "Recipe": "ftkit.recipe",
+    "FullRecipe": "ftkit.recipe",
+    "LoRARecipe": "ftkit.recipe",
+    "QLoRARecipe": "ftkit.recipe",
+    "load_recipe": "ftkit.recipe",
+}
+
+__all__ = [
+    "FtkitError", "FullRecipe", "LoRARecipe", "QLoRARecipe", "Recipe", "Run", "Target", "check", "load_recipe",
+    "open_run", "open_target", "resume", "run", "verify",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ftkit' has no attribute {name!r}")
+    module, _, other = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(module), other or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

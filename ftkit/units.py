@@ -6,7 +6,7 @@ from __future__ import annotations
 def format_bytes(count: float) -> str:
     """``1536`` -> ``1.5 KiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
+        if abs(round(count, 1)) < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
@@ -15,7 +15,7 @@ def format_bytes(count: float) -> str:
 def format_count(count: float) -> str:
     """``1234567`` -> ``1.23M``."""
     for unit in ("", "k", "M", "B"):
-        if abs(count) < 1000:
+        if abs(count) < 999.5:  # from there on three digits round up to the next unit
             return f"{count:.0f}" if unit == "" else f"{count:.3g}{unit}"
         count /= 1000
     return f"{count:.3g}T"
@@ -23,8 +23,8 @@ def format_count(count: float) -> str:
 
 def format_duration(seconds: float) -> str:
     """``95`` -> ``1 min 35 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"

@@ -203,6 +203,7 @@ def _cut(example: TokenizedExample, max_length: int, overflow: str) -> Tokenized
         stop_id=example.stop_id,
         answer=example.answer,
         place=example.place,
+        question=example.question,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,10 @@ def _read_json(path: Path) -> Iterator[Placed]:
         fix = "A .json file holds one list of objects; one object a line is .jsonl."
         yield place, Problem(where=place, what=f"not valid JSON: {error.msg} (column {error.colno})", fix=fix)
         return
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists in lists without end
+        what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        yield str(path), Problem(where=str(path), what=f"not valid JSON: {what}")
+        return
     if not isinstance(rows, list):
         yield str(path), Problem(where=str(path), what="is not a list of rows", fix="Write [ {...}, {...} ].")
         return
@@ -67,7 +72,8 @@ def _read_separated(path: Path, delimiter: str) -> Iterator[Placed]:
         yield f"{path}:{line}", _not_utf8(f"{path}:{line}", raw, error)
         return
     csv.field_size_limit(1 << 30)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    # Not str.splitlines: it also splits at form feeds and Unicode line separators, which may stand in any cell.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     line = 1
     try:

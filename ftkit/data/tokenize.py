@@ -26,6 +26,7 @@ class TokenizedExample:
         stop_id: The token that ends the last answer.
         answer: Text of the last answer; None for plain text.
         place: File and line of the row.
+        question: Text of the turn before the last answer; None for plain text.
     """
 
     input_ids: list[int]
@@ -34,6 +35,7 @@ class TokenizedExample:
     stop_id: int
     answer: str | None
     place: str
+    question: str | None = None
 
     @property
     def supervised_tokens(self) -> int:
@@ -76,13 +78,10 @@ class Tokenizer:
             labels=labels,
             answer_start=spans[-1][0],
             stop_id=ids[spans[-1][1] - 1],
-            answer=None if sample.kind == "text" else self._last_answer(sample),
+            answer=None if sample.kind == "text" else sample.turns[_last_answer(sample)].content,
             place=sample.place,
+            question=None if sample.kind == "text" else sample.turns[_last_answer(sample) - 1].content,
         )
-
-    @staticmethod
-    def _last_answer(sample: Sample) -> str:
-        return next(turn.content for turn in reversed(sample.turns) if turn.role == "assistant")
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -145,3 +144,8 @@ class Tokenizer:
             "learn to stop",
             "Choose another model.chat_template.",
         )
+
+
+def _last_answer(sample: Sample) -> int:
+    """Index of the last turn that the assistant speaks; `ftkit.data.formats` lets no conversation begin with it."""
+    return max(index for index, turn in enumerate(sample.turns) if turn.role == "assistant")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -76,9 +77,10 @@ def generate(
         for group in _by_length(prompts):
             started = time.perf_counter()
             ids, mask = _pad_left([prompts[index] for index in group], stop_token_ids[0])
-            output = model.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=copy.deepcopy(config)
-            )
+            with without_own_settings(model):
+                output = model.generate(
+                    input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=copy.deepcopy(config)
+                )
             wall_s = time.perf_counter() - started
             for index, row in zip(group, output[:, ids.shape[1] :].tolist(), strict=True):
                 answers[index] = _answer(row, tokenizer, stop_token_ids, wall_s)
@@ -87,6 +89,24 @@ def generate(
     finally:
         model.train(was_training)
     return [answers[index] for index in range(len(prompts))]
+
+
+@contextlib.contextmanager
+def without_own_settings(model: Any) -> Iterator[None]:
+    """A block in which the checkpoint's generation_config is empty.
+
+    transformers fills every setting that is None in the config it is given from the checkpoint's own, and None is how
+    a config says that there is no n-gram ban, no least length, no forbidden token.
+    """
+    inner = model
+    while hasattr(inner, "get_base_model"):
+        inner = inner.get_base_model()
+    own = inner.generation_config
+    inner.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        inner.generation_config = own
 
 
 def greedy_config(stop_token_ids: Sequence[int], max_new_tokens: int) -> GenerationConfig:

@@ -45,6 +45,7 @@ def _remembered_sha256(path: Path) -> str:
         known = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
+    known = known if isinstance(known, dict) else {}
     if key not in known:
         known[key] = sha256_file(path)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,7 @@ def find_base(path: str, revision: str | None = None) -> BaseModel:
     Raises:
         ModelError: It is nowhere, cannot be fetched, or cannot be used.
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a name is too long to be one
         folder, revision = Path(path).resolve(), None
     elif path in KNOWN_MODELS:
         folder, revision = _known(KNOWN_MODELS[path]), revision_of(KNOWN_MODELS[path])
@@ -89,7 +90,10 @@ def _known(model: KnownModel) -> Path:
                 fix=f"Run `ftkit models pull {model.name}` without FTKIT_OFFLINE, or copy the folder from elsewhere.",
             )
         fetch_known(model, folder)
-    recorded = json.loads((folder / "ftkit_model.json").read_text(encoding="utf-8"))["sha256"]
+    try:
+        recorded = json.loads((folder / "ftkit_model.json").read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        recorded = None
     if weights_sha256(folder) != recorded:
         raise ModelError(
             f"{folder}: its weights are not the ones that were written there (SHA-256 differs)",

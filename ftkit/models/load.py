@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers import logging as transformers_logging
 
 from ftkit.errors import ModelError
+
+# What transformers and safetensors raise for a checkpoint that is damaged, foreign, or not what its config says.
+UNLOADABLE = (
+    OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ArithmeticError, ImportError,
+    SafetensorError, StrictDataclassError,
+)  # fmt: skip
 
 
 def load_model(
@@ -42,7 +50,7 @@ def load_model(
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+        except UNLOADABLE as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(f"{folder}: cannot be loaded: {first}", fix="Fetch the model again.") from None
     missing = sorted(facts["missing_keys"])

@@ -37,7 +37,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_fast=True
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001 - the tokenizers library raises bare Exception for a damaged file
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{folder}: its tokenizer cannot be loaded: {first}", fix="Fetch the model again.") from None
     if not tokenizer.is_fast:

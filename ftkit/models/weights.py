@@ -46,19 +46,22 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ModelError: There are none, only pickles, or a shard named by the index is missing.
     """
+    # In this order, as transformers loads them: what is checked must be what is loaded.
+    if (single := folder / "model.safetensors").is_file():
+        return [single]
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ModelError(f"{index}: is not a readable index of shards", fix="Fetch the model again.") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            names = []
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ModelError(f"{index}: is not a readable index of shards", fix="Fetch the model again.")
         # The index is somebody else's file: take names in this folder only.
         missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
         if missing:
             raise ModelError(f"{folder}: shards are missing: {', '.join(missing)}", fix="Fetch the model again.")
         return [folder / name for name in names]
-    if (single := folder / "model.safetensors").is_file():
-        return [single]
     pickles = [path.name for pattern in PICKLE_PATTERNS for path in sorted(folder.glob(pattern))]
     if pickles:
         raise ModelError(
@@ -90,15 +93,16 @@ def checkpoint_dtype(folder: Path) -> str:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
+    # Also beside a config.json: transformers would then load whatever base the adapter names, unchecked.
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder}: is an adapter, not a base model", fix="Name the base model that it was trained on."
+        )
     if not path.is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise ModelError(
-                f"{folder}: is an adapter, not a base model", fix="Name the base model that it was trained on."
-            )
         raise ModelError(f"{folder}: has no config.json, so it is not a model", fix="Name a checkpoint folder.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"{path}: is not readable JSON ({error})", fix="Fetch the model again.") from None
     if not isinstance(config, dict):
         raise ModelError(f"{path}: is not a JSON object", fix="Fetch the model again.")
@@ -111,6 +115,8 @@ def _read_header(path: Path) -> dict[str, dict[str, Any]]:
         if length > MAX_HEADER_BYTES:
             raise ValueError(f"its header claims {length} bytes")
         header = json.loads(stream.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is not a JSON object")
     header.pop("__metadata__", None)
     return dict(header)
 
@@ -123,15 +129,17 @@ def _header_problem(path: Path) -> Problem | None:
         with path.open("rb") as stream:
             data_bytes = size - 8 - struct.unpack("<Q", stream.read(8))[0]
         needed = 0
-        for name, entry in header.items():
+        if not header:
+            raise ValueError("it holds no weights")
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             begin, end = entry["data_offsets"]
             count = DTYPE_BYTES.get(entry["dtype"], 0)
             for length in entry["shape"]:
                 count *= length
-            if not 0 <= begin <= end or (entry["dtype"] in DTYPE_BYTES and end - begin != count):
+            if begin != needed or end < begin or (entry["dtype"] in DTYPE_BYTES and end - begin != count):
                 raise ValueError(f"{name} has impossible offsets")
-            needed = max(needed, end)
-    except (ValueError, KeyError, TypeError, struct.error) as error:
+            needed = end
+    except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
         return Problem(where=str(path), what=f"damaged: {error}", fix="Fetch the model again.")
     if needed != data_bytes:
         return Problem(

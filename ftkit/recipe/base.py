@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+
+class CrossFault(ValueError):
+    """Settings that do not go together.
+
+    Args:
+        message: What is wrong.
+        keys: The key paths that clash, below the section that raises this, the likeliest culprit first.
+    """
+
+    def __init__(self, message: str, *keys: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class Section(BaseModel):
@@ -14,7 +28,7 @@ class Section(BaseModel):
     ``model: smollm2-135m`` is ``model: {path: smollm2-135m}``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=(), allow_inf_nan=False)
 
     OBVIOUS_KEY: ClassVar[str | None] = None
 
@@ -24,3 +38,12 @@ class Section(BaseModel):
         if cls.OBVIOUS_KEY is None or isinstance(value, (dict, cls)):
             return value
         return {cls.OBVIOUS_KEY: value}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The section's schema, with the bare form of its obvious key beside it."""
+        section = handler(core)
+        if cls.OBVIOUS_KEY is None:
+            return section
+        bare = handler.resolve_ref_schema(section)["properties"][cls.OBVIOUS_KEY]
+        return {"anyOf": [section, bare]}

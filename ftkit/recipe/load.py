@@ -15,6 +15,7 @@ from ftkit.recipe.base import Section
 from ftkit.recipe.nearest import did_you_mean
 from ftkit.recipe.overrides import apply_overrides
 from ftkit.recipe.recipes import RECIPES, AnyRecipe, Recipe
+from ftkit.recipe.sections import DataSection
 from ftkit.recipe.yaml12 import KeyPath, read_yaml, to_yaml
 
 # Pydantic's words where they would puzzle somebody who never saw Python.
@@ -27,6 +28,8 @@ _WORDS = {
     "missing": "is required and not given",
     "none_required": "cannot be set yet; leave it null",
     "tuple_type": "should be a list",
+    "too_short": "should not be empty",
+    "model_type": "should be a mapping of keys to values",
     "dict_type": "should be a mapping of keys to values",
 }
 
@@ -42,8 +45,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     path = Path(path)
     document = read_yaml(path)
     here = path.resolve().parent
-    anchored = _anchor_paths(document.values, lambda text: _existing_path(text, here))
-    values, origins = apply_overrides(anchored, overrides)
+    values, origins = apply_overrides(_anchor_paths(document.values, here), overrides)
+    values = _anchor_paths(values, Path.cwd())
 
     def place(key_path: KeyPath) -> str:
         for length in range(len(key_path), 0, -1):
@@ -51,7 +54,9 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
                 return f"override {origin!r}"
             if (line := document.lines.get(key_path[:length])) is not None:
                 return f"{path}:{line}"
-        return str(path)
+        # No such key in the file: an override of something below it made it.
+        made_by = (origin for changed, origin in origins.items() if key_path == changed[: len(key_path)])
+        return next((f"override {origin!r}" for origin in made_by if key_path), str(path))
 
     return recipe_from_values(values, place)
 
@@ -84,7 +89,7 @@ def recipe_error(error: ValidationError, recipe: type[Recipe], values: dict[str,
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML with every default written out and every path absolute."""
-    return to_yaml(_anchor_paths(recipe.model_dump(mode="json"), lambda text: _existing_path(text, Path.cwd())))
+    return to_yaml(_anchor_paths(recipe.model_dump(mode="json"), Path.cwd()))
 
 
 def recipe_digest(recipe: Recipe) -> str:
@@ -92,6 +97,8 @@ def recipe_digest(recipe: Recipe) -> str:
     values = recipe.resolved().model_dump(mode="json")
     del values["output"]
     values["model"] = {key: value for key, value in values["model"].items() if key != "path"}
+    if (template := values["model"]["chat_template"]) is not None:
+        values["model"]["chat_template"] = Path(template).name
     for key in ("train", "validation"):
         if not isinstance(values["data"][key], float | None):
             del values["data"][key]
@@ -110,7 +117,10 @@ def _problems(
     found: dict[tuple[str, str], list[str]] = {}
     fixes: dict[tuple[str, str], str] = {}
     for fault in error.errors():
+        if fault["type"] == "too_short" and fault["input"]:
+            continue  # it only seems empty because none of its items is right; they are faults of their own
         key_path = _key_path(fault["loc"], values, missing=fault["type"] == "missing")
+        key_path = _culprit(key_path, getattr(fault.get("ctx", {}).get("error"), "keys", ()), place)
         key = (place(key_path), ".".join(map(str, key_path)))
         if fault["type"] == "extra_forbidden":
             known = _known_keys(recipe, key_path[:-1])
@@ -118,7 +128,7 @@ def _problems(
         else:
             message = _WORDS.get(fault["type"], fault["msg"].removeprefix("Value error, "))
             message = message.replace("Input should be", "should be")
-            if "input" in fault and fault["type"] not in ("missing", "value_error"):
+            if "input" in fault and fault["type"] not in ("missing", "value_error", "too_short"):
                 message += f", not {fault['input']!r}"
         found.setdefault(key, []).append(message)
     return [
@@ -139,6 +149,8 @@ def _key_path(loc: tuple[int | str, ...], values: Any, *, missing: bool) -> KeyP
             values = values[step]
         elif isinstance(values, list) and isinstance(step, int) and step < len(values):
             values = values[step]
+        elif isinstance(values, list) and step == DataSection.OBVIOUS_KEY:
+            continue  # a list that stands for its section
         elif isinstance(step, int) and not path[-1:] == [step] and not isinstance(values, (dict, list)):
             continue  # a bare value that stands for a list of one
         else:
@@ -149,9 +161,17 @@ def _key_path(loc: tuple[int | str, ...], values: Any, *, missing: bool) -> KeyP
     return tuple(path)
 
 
+def _culprit(section: KeyPath, keys: Sequence[KeyPath], place: Callable[[KeyPath], str]) -> KeyPath:
+    """Where to point when several keys clash: at one that an override changed, else at the likeliest."""
+    paths = [(*section, *key) for key in keys] or [section]
+    return next((path for path in paths if place(path).startswith("override ")), paths[0])
+
+
 def _known_keys(section: type[Section], path: KeyPath) -> list[str]:
     for step in path:
-        if isinstance(step, str) and step in section.model_fields:
+        if isinstance(step, int):
+            step = section.OBVIOUS_KEY or ""  # an item of a list that stands for its section
+        if step in section.model_fields:
             inner = _section_in(section.model_fields[step].annotation)
             if inner is not None:
                 section = inner
@@ -166,23 +186,34 @@ def _section_in(annotation: Any) -> type[Section] | None:
 
 def _existing_path(text: str, folder: Path) -> str:
     """An absolute path where ``text`` names something below ``folder``, else ``text`` as it is (a hub id, a name)."""
-    candidate = folder / Path(text).expanduser()
-    looks_like_path = text.startswith((".", "/", "~"))
-    return str(candidate.resolve()) if looks_like_path or candidate.exists() else text
+    try:
+        looks_like_path = text.startswith((".", "/", "~"))
+        return _path_in(text, folder) if looks_like_path or (folder / text).exists() else text
+    except OSError:  # too long for a path
+        return text
 
 
-def _anchor_paths(values: dict[str, Any], anchor: Callable[[str], str]) -> dict[str, Any]:
-    """Apply ``anchor`` to every path in a recipe's plain values, in whichever short or long form it was written."""
+def _path_in(text: str, folder: Path) -> str:
+    try:
+        return str((folder / Path(text).expanduser()).resolve())
+    except (RuntimeError, ValueError):  # no such user's home; a zero byte. Whoever opens it will say so
+        return text
 
-    def walk(value: Any, steps: tuple[str, ...]) -> Any:
+
+def _anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make every path in a recipe's plain values absolute, in whichever short or long form it was written."""
+
+    def walk(value: Any, steps: tuple[str, ...], anchor: Callable[[str, Path], str]) -> Any:
         if not steps:
-            return anchor(value) if isinstance(value, str) else value
+            return anchor(value, folder) if isinstance(value, str) else value
         if isinstance(value, list):
-            return [walk(item, steps) for item in value]
+            return [walk(item, steps[1:] if steps[0] == "train" else steps, anchor) for item in value]
         if isinstance(value, dict):
-            return {key: walk(item, steps[1:]) if key == steps[0] else item for key, item in value.items()}
-        return walk(value, steps[1:]) if steps[0] in ("path", "train") else value
+            return {key: walk(item, steps[1:], anchor) if key == steps[0] else item for key, item in value.items()}
+        return walk(value, steps[1:], anchor) if steps[0] in ("path", "train") else value
 
-    for steps in (("model", "path"), ("model", "chat_template"), ("data", "train", "path"), ("data", "validation")):
-        values = walk(values, steps)
+    for steps in (("model", "path"), ("model", "chat_template")):
+        values = walk(values, steps, _existing_path)
+    for steps in (("data", "train", "path"), ("data", "validation")):
+        values = walk(values, steps, _path_in)  # never a name of anything else
     return values

@@ -29,6 +29,8 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> tuple[d
     for override in overrides:
         try:
             origins[_apply(values, override)] = override
+        except RecipeError as error:
+            problems += [Problem(where=f"override {override!r}", what=problem.what) for problem in error.problems]
         except ValueError as error:
             problems.append(
                 Problem(where=f"override {override!r}", what=str(error), fix="Write section.key=value, or ~section.key.")

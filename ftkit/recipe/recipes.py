@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ftkit.recipe.base import Section
+from ftkit.recipe.base import CrossFault, Section
 from ftkit.recipe.methods import FullSettings, LoRASettings, MethodSettings, QLoRASettings
 from ftkit.recipe.sections import DataSection, EvaluateSection, ExportSection, ModelSection, TrainSection
 
@@ -27,7 +27,10 @@ class Recipe(Section):
     method: MethodSettings
     train: TrainSection = TrainSection()
     evaluate: EvaluateSection = EvaluateSection()
-    export: Annotated[tuple[ExportSection, ...] | None, BeforeValidator(_exports)] = Field(
+    export: Annotated[
+        tuple[ExportSection, ...] | None,
+        BeforeValidator(_exports, json_schema_input_type=ExportSection | tuple[ExportSection, ...] | None),
+    ] = Field(
         default=None, description="Artefacts to write and verify. null: every kind that the method has."
     )
     output: str | None = Field(default=None, min_length=1, description="The run folder. null: runs/ and the method.")
@@ -38,14 +41,17 @@ class Recipe(Section):
         asked = [export.kind for export in self.export or ()]
         for kind in asked:
             if kind not in kinds:
-                raise ValueError(
-                    f"export: {self.recipe} has no {kind!r} export; it has {', '.join(map(repr, kinds))}"
+                raise CrossFault(
+                    f"{self.recipe} has no {kind!r} export; it has {', '.join(map(repr, kinds))}",
+                    ("export",),
+                    ("recipe",),
                 )
         if len(set(asked)) < len(asked):
-            raise ValueError("export: a kind is named twice; each is written to export/KIND")
+            raise CrossFault("a kind of export is named twice; each is written to export/KIND", ("export",))
         if self.data.packing is True:
-            raise ValueError(
-                "data.packing: isolation of packed examples is not proven for any method yet; use auto or false"
+            raise CrossFault(
+                "packing true: isolation of packed examples is not proven for any method yet; use auto or false",
+                ("data", "packing"),
             )
         return self
 

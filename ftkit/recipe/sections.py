@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ftkit.recipe.base import Section
+from ftkit.recipe.base import CrossFault, Section
 
 DType = Literal["float32", "bfloat16", "float16"]
 DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
@@ -60,14 +60,18 @@ def _sources(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
+_Sources = Annotated[tuple[SourceSection, ...], Field(min_length=1)]
+
+
 class DataSection(Section):
     """What to train on."""
 
     OBVIOUS_KEY: ClassVar[str | None] = "train"
 
-    train: Annotated[tuple[SourceSection, ...], BeforeValidator(lambda value: tuple(_sources(value)))] = Field(
-        min_length=1, description="A file, a folder, or a list of {path, format, columns, max_rows}."
-    )
+    train: Annotated[
+        tuple[SourceSection, ...],
+        BeforeValidator(lambda value: tuple(_sources(value)), json_schema_input_type=SourceSection | _Sources),
+    ] = Field(min_length=1, description="A file, a folder, or a list of {path, format, columns, max_rows}.")
     validation: Annotated[float, Field(ge=0, lt=1)] | PathText | None = Field(
         default=0.05,
         description="A fraction of the training rows, chosen by their content so that it is stable when rows are "
@@ -123,8 +127,10 @@ class TrainSection(Section):
     @model_validator(mode="after")
     def _micro_batches_fill_the_batch(self) -> TrainSection:
         if isinstance(self.micro_batch_size, int) and self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
+            raise CrossFault(
+                f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}",
+                ("micro_batch_size",),
+                ("batch_size",),
             )
         return self
 

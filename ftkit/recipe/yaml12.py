@@ -14,6 +14,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ftkit.errors import Problem, RecipeError
 
 MAX_BYTES = 1 << 20
+MAX_VALUES = 50_000  # a kilobyte of aliases to aliases unfolds to more values than memory holds
 KeyPath = tuple[str | int, ...]
 
 
@@ -21,7 +22,7 @@ KeyPath = tuple[str | int, ...]
 class Document:
     """A parsed file: plain values, and the line on which each stands (counted from 1)."""
 
-    values: dict[str, Any]
+    values: Any
     lines: dict[KeyPath, int] = field(default_factory=dict)
 
 
@@ -46,6 +47,8 @@ def read_yaml(path: Path) -> Document:
         line = raw[: error.start].count(b"\n") + 1
         raise RecipeError(f"{path}:{line}: is not UTF-8 text") from None
     document = parse_yaml(text, str(path))
+    if document.values is None:
+        document.values = {}
     if not isinstance(document.values, dict):
         raise RecipeError(f"{path}: is not a mapping of keys to values", fix="Begin with `recipe: lora`.")
     return document
@@ -57,12 +60,14 @@ def parse_yaml(text: str, name: str) -> Document:
     try:
         node = parser.compose(StringIO(text))
         if node is None:
-            return Document(values={})
+            return Document(values=None)
         lines: dict[KeyPath, int] = {}
         return Document(values=_plain(node, (), lines, parser, name, open_nodes=()), lines=lines)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(Problem(where=f"{name}:{line}", what=f"not YAML: {error.problem or error.context}")) from None
+    except RecursionError:
+        raise RecipeError(Problem(where=name, what="is nested too deeply to be a recipe")) from None
     except (YAMLError, ValueError) as error:
         raise RecipeError(Problem(where=name, what=f"not YAML: {error}")) from None
 
@@ -74,9 +79,12 @@ def _plain(
     lines[path] = line
     if id(node) in open_nodes:
         raise RecipeError(Problem(where=f"{name}:{line}", what="an anchor that contains itself"))
+    if len(lines) > MAX_VALUES:
+        raise RecipeError(Problem(where=f"{name}:{line}", what=f"more than {MAX_VALUES} values, so hardly a recipe"))
     inner = (*open_nodes, id(node))
     if isinstance(node, ScalarNode):
-        return parser.constructor.construct_object(node)
+        # YAML 1.2 has no dates; the parser's are a leftover of 1.1.
+        return node.value if str(node.tag).endswith(":timestamp") else parser.constructor.construct_object(node)
     if isinstance(node, SequenceNode):
         return [
             _plain(item, (*path, index), lines, parser, name, open_nodes=inner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -51,3 +52,9 @@ def choose_micro_batch_size(lengths: Sequence[int], *, batch_size: int, device_t
     budget = TOKENS_PER_PASS.get(device_type, TOKENS_PER_PASS["cpu"])
     fitting = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and size * typical <= budget]
     return max(fitting, default=1)
+
+
+def count_steps(rows: int, *, batch_size: int, epochs: float, max_steps: int | None) -> int:
+    """Optimizer steps for that many rows; the last step of an epoch may be smaller."""
+    steps = math.ceil(epochs * math.ceil(rows / batch_size))
+    return min(steps, max_steps or steps)

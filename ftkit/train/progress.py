@@ -58,5 +58,7 @@ class ProgressBar:
 
     def __call__(self, done: int, total: int) -> None:
         """As a callback of library functions."""
-        del total
+        if total != self.total:
+            self.total = total
+            self._bar.update(self._task, total=total)
         self.update(done)

@@ -35,7 +35,7 @@ from ftkit.machine import PeakMemory
 from ftkit.models.load import quiet_transformers
 from ftkit.models.precision import arithmetic
 from ftkit.train.allocator import keep_freed_memory
-from ftkit.train.batches import StepSampler
+from ftkit.train.batches import StepSampler, count_steps
 from ftkit.train.checkpoint import (
     checkpoint_folder,
     load_optimizer,
@@ -92,9 +92,8 @@ class FitSpec:
     folder: Path
 
     def total_steps(self, rows: int) -> int:
-        """Optimizer steps for that many rows; the last step of an epoch may be smaller."""
-        steps = math.ceil(self.epochs * math.ceil(rows / self.batch_size))
-        return min(steps, self.max_steps or steps)
+        """Optimizer steps for that many rows."""
+        return count_steps(rows, batch_size=self.batch_size, epochs=self.epochs, max_steps=self.max_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +138,7 @@ class Counters:
     last_loss: float = math.nan
     validation_loss: float | None = None
     peak_memory_bytes: int = 0
+    cuda_peak_memory_bytes: int | None = None
 
 
 def fit(
@@ -166,6 +166,10 @@ def fit(
     if device.type == "cpu":
         keep_freed_memory()
     total = spec.total_steps(len(train))
+    done = int(resume_from.name.removeprefix("step-")) if resume_from else 0
+    if resume_from is not None and done >= total:
+        load_trainable(model, resume_from)
+        return _result(Counters(**read_counters(resume_from)), steps=done, total=total, interrupted=False)
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ftkit-trainer-")))
         memory = stack.enter_context(PeakMemory())
@@ -173,7 +177,6 @@ def fit(
             trainer = _StepTrainer(model, train, validation, spec, _arguments(spec, total, device, scratch), memory)
         if resume_from is not None:
             trainer.counters = Counters(**read_counters(resume_from))
-        done = int(resume_from.name.removeprefix("step-")) if resume_from else 0
         trainer.bar = stack.enter_context(ProgressBar("training", total, done=done))
         trainer.stop = stack.enter_context(_stop_on_signals())
         trainer.start_clock()
@@ -184,7 +187,28 @@ def fit(
                 f"a training step did not fit into the device's memory: {str(error).splitlines()[0]}",
                 fix="Set train.micro_batch_size lower, train.gradient_checkpointing=true, or data.max_length lower.",
             ) from None
-    return trainer.result(total)
+        if device.type == "cuda":
+            trainer.counters.cuda_peak_memory_bytes = torch.cuda.max_memory_allocated(device)
+    steps = trainer.state.global_step
+    interrupted = trainer.stop.is_set() and steps < total
+    return _result(trainer.counters, steps=steps, total=total, interrupted=interrupted)
+
+
+def _result(counters: Counters, *, steps: int, total: int, interrupted: bool) -> TrainResult:
+    """Sum up."""
+    return TrainResult(
+        steps=steps,
+        total_steps=total,
+        first_loss=counters.first_loss,
+        last_loss=counters.last_loss,
+        validation_loss=counters.validation_loss,
+        tokens=counters.tokens,
+        wall_s=counters.wall_s,
+        tokens_per_s=counters.tokens / max(counters.wall_s, 1e-9),
+        peak_memory_bytes=counters.peak_memory_bytes,
+        cuda_peak_memory_bytes=counters.cuda_peak_memory_bytes,
+        interrupted=interrupted,
+    )
 
 
 def _arguments(spec: FitSpec, total: int, device: torch.device, scratch: Path) -> TrainingArguments:
@@ -344,8 +368,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
 
     def _write(self, facts: dict[str, Any]) -> None:
         counters = self.counters
-        counters.wall_s = self._wall_before + time.perf_counter() - self._started
-        counters.peak_memory_bytes = max(counters.peak_memory_bytes, self.memory.bytes)
+        self._count_time_and_memory()
         line = {"step": self.state.global_step, "epoch": round(self.state.epoch or 0.0, 6), **facts}
         line |= {
             "tokens": counters.tokens,
@@ -355,12 +378,16 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         }
         self.log_file.write(line)
 
+    def _count_time_and_memory(self) -> None:
+        self.counters.wall_s = self._wall_before + time.perf_counter() - self._started
+        self.counters.peak_memory_bytes = max(self.counters.peak_memory_bytes, self.memory.bytes)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = self.spec.folder / "checkpoints"
         target = checkpoint_folder(folder, self.state.global_step)
         if target.exists():
             return
-        self.counters.wall_s = self._wall_before + time.perf_counter() - self._started
+        self._count_time_and_memory()
         state = json.dumps(self.state.__dict__ | {"log_history": []}, default=str)
         save_checkpoint(
             target,
@@ -382,25 +409,6 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             load_random_states(Path(checkpoint))
-
-    def result(self, total: int) -> TrainResult:
-        """Sum up."""
-        counters = self.counters
-        device = next(self.model.parameters()).device
-        cuda = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-        return TrainResult(
-            steps=self.state.global_step,
-            total_steps=total,
-            first_loss=counters.first_loss,
-            last_loss=counters.last_loss,
-            validation_loss=counters.validation_loss,
-            tokens=counters.tokens,
-            wall_s=counters.wall_s,
-            tokens_per_s=counters.tokens / counters.wall_s,
-            peak_memory_bytes=max(counters.peak_memory_bytes, self.memory.bytes),
-            cuda_peak_memory_bytes=cuda,
-            interrupted=self.stop.is_set() and self.state.global_step < total,
-        )
 
 
 @contextlib.contextmanager

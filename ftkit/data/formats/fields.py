@@ -52,4 +52,6 @@ def text_field(row: Mapping[str, Any], key: str, *, place: str = "", required: b
         return ""
     if not isinstance(value, str):
         raise RowFault(field, f"is a {type(value).__name__}, not text", "Put the text in quotes.")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise RowFault(field, "holds half of a surrogate pair, which is no text", "Remove the cut-off character.")
     return value

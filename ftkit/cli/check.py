@@ -1,0 +1,62 @@
+"""``ftkit check``: everything that can be known before training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ftkit.cli.output import Json, Overrides, Quiet, print_json
+from ftkit.units import format_bytes, format_count
+
+
+def check(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check recipe, data, masks, tokens, memory and disk; nothing is trained."""
+    from ftkit.recipe import find_recipe, load_recipe
+
+    loaded = load_recipe(find_recipe(recipe), overrides or [])  # before torch: a typo answers at once
+    from ftkit.notices import show_notices
+    from ftkit.pipeline.checking import check as check_recipe
+
+    show_notices(quiet=quiet)
+    found = check_recipe(loaded)
+    if as_json:
+        print_json(found)
+    elif not quiet:
+        _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    console = Console()
+    data, needs = found["data"], found["estimate"]
+    console.print(f"model   {found['model']['name']}  SHA-256 {found['model']['sha256'][:16]}…", highlight=False)
+    dropped = "".join(f", {count} dropped: {reason}" for reason, count in data["dropped"].items())
+    console.print(
+        f"data    {data['rows_in']} rows: {data['trained']} to train on, {data['validation']} held back{dropped}\n"
+        f"        {format_count(data['tokens'])} tokens, {format_count(data['supervised_tokens'])} count; "
+        f"longest {data['lengths']['max']}; answers end with {', '.join(data['stop_tokens'])}",
+        highlight=False,
+    )
+    console.print(
+        f"train   {found['steps']} steps; {format_count(needs['trainable_parameters'])} of "
+        f"{format_count(needs['total_parameters'])} parameters; {found['compute']} on {found['device']}\n"
+        f"memory  about {format_bytes(needs['memory'])} of {format_bytes(needs['available'])} free: weights "
+        f"{format_bytes(needs['weights'])}, optimizer {format_bytes(needs['training'])}, activations "
+        f"{format_bytes(needs['activations'])}\n"
+        f"disk    about {format_bytes(needs['disk'])}",
+        highlight=False,
+    )
+    console.print(f"row     {found['example']['place']}, what counts is [bold green]green and underlined[/]:")
+    row = Text()
+    for stretch in found["example"]["stretches"]:
+        row.append(stretch["text"], style="bold green underline" if stretch["supervised"] else "dim")
+    console.print(row)
+    for warning in found["warnings"]:
+        console.print(Text(f"warning: {warning}", style="yellow"))

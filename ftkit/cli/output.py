@@ -1,0 +1,64 @@
+"""Answers on stdout, everything else on stderr, errors with their exit codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from ftkit.errors import FtkitError, Interrupted, OutputError, ResourceError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only on stderr.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="section.key=value, ~section.key, model=X, data=X", show_default=False)
+]
+
+
+def print_json(value: Any) -> None:
+    """The one document of ``--json``."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def guarded(command: Callable[[], None], *, as_json: bool, debug: bool) -> int:
+    """Run a command; turn errors meant for people into a message and an exit code.
+
+    Args:
+        command: All of it.
+        as_json: Also print the error as a JSON document on stdout.
+        debug: Let the traceback through.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        command()
+        return 0
+    except FtkitError as error:
+        if debug:
+            raise
+        return _report(error, as_json=as_json)
+    except KeyboardInterrupt:
+        return _report(Interrupted("interrupted"), as_json=as_json)
+    except OSError as error:
+        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        kind = ResourceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError
+        fault = kind(
+            f"{place}{error.strerror}", fix="Free some space or choose another place; nothing was left half-written."
+        )
+        return _report(fault, as_json=as_json)
+
+
+def _report(error: FtkitError, *, as_json: bool) -> int:
+    sys.stderr.write(f"{error}\n")
+    if as_json:
+        problems = [{"where": item.where, "what": item.what, "fix": item.fix} for item in error.problems]
+        kind = type(error).__name__
+        print_json({"error": {"kind": kind, "exit_code": error.exit_code, "problems": problems}})
+    return error.exit_code

@@ -1,0 +1,27 @@
+"""``ftkit resume``: go on with an interrupted run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftkit.cli.output import Json, Quiet, print_json
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False, quiet: Quiet = False
+) -> None:
+    """Go on after any interruption, with the same result as if there had been none."""
+    from ftkit.cli.samples import print_samples
+    from ftkit.pipeline.run import resume as resume_run
+    from ftkit.pipeline.run import summary
+
+    finished = resume_run(run, quiet=quiet)
+    if as_json:
+        print_json({"folder": str(finished.folder), **finished.result})
+    else:
+        if not quiet:
+            print_samples(finished.folder / "samples.json")
+        typer.echo(summary(finished))

@@ -1,0 +1,153 @@
+"""Will it fit: memory and disk, from the checkpoint's header and a skeleton of the model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ftkit.data.prepare import PreparedData
+from ftkit.errors import ResourceError
+from ftkit.machine import available_memory_bytes
+from ftkit.models.load import quiet_transformers
+from ftkit.models.weights import checkpoint_dtype, tensor_dtypes
+from ftkit.pipeline.session import Session
+from ftkit.train.batches import choose_micro_batch_size, count_steps
+from ftkit.units import format_bytes
+
+# torch, transformers and Python themselves.
+PROCESS_BYTES = 700 << 20
+# Values kept for the backward pass per token, layer and unit of width, counted on the Llama block: norms, q, k, v,
+# attention, gate, up, their product, each once as a matrix input and once as a result.
+ACTIVATIONS_PER_WIDTH = 34
+BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run will take, by part, in bytes.
+
+    Attributes:
+        weights: Of the base in memory.
+        training: Gradients, moments and attached parameters.
+        activations: Of one forward and backward pass.
+        process: The libraries.
+        available: What the machine (or the device) has free now.
+        disk: Checkpoints and exports together.
+        trainable_parameters: That training changes.
+        total_parameters: Of base and method together.
+        micro_batch_size: Examples in one forward pass.
+        steps: Optimizer steps in all.
+    """
+
+    weights: int
+    training: int
+    activations: int
+    process: int
+    available: int
+    disk: int
+    trainable_parameters: int
+    total_parameters: int
+    micro_batch_size: int
+    steps: int
+
+    @property
+    def memory(self) -> int:
+        """All parts together."""
+        return self.weights + self.training + self.activations + self.process
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "memory": self.memory}
+
+    def require_fit(self) -> None:
+        """Refuse what certainly cannot fit: parts whose size is known exactly.
+
+        Raises:
+            ResourceError: With what to change.
+        """
+        certain = self.weights + self.training
+        if certain > self.available:
+            raise ResourceError(
+                f"weights ({format_bytes(self.weights)}) and optimizer ({format_bytes(self.training)}) need "
+                f"{format_bytes(certain)} of memory, {format_bytes(self.available)} are free",
+                fix="Choose a smaller model, recipe: qlora, model.dtype=bfloat16, or fewer method.parameters.",
+            )
+
+
+def estimate(session: Session, data: PreparedData) -> Estimate:
+    """Estimate a run.
+
+    Raises:
+        RecipeError: The method names layers that the model lacks.
+    """
+    total, trainable = _parameters(session)
+    counts = tensor_dtypes(session.base.folder)
+    base_parameters = sum(counts.values())
+    quantization = session.quantization_config
+    width = BYTES[session.precision.weights]
+    weights = base_parameters * width
+    if quantization is not None:
+        # Embeddings and head stay; a quantised weight takes one byte, or half of one and its share of scales.
+        inner = base_parameters - 2 * session.base.config["vocab_size"] * session.base.config["hidden_size"]
+        weights = (base_parameters - inner) * width + int(inner * (1.0 if quantization.load_in_8bit else 0.57))
+    attached = 0 if session.method.trains_base_weights else trainable
+    lengths = [len(example.input_ids) for example in data.train]
+    train = session.recipe.train
+    micro = train.micro_batch_size
+    if micro == "auto":
+        micro = choose_micro_batch_size(lengths, batch_size=train.batch_size, device_type=session.device.type)
+    return Estimate(
+        weights=weights,
+        training=4 * attached + 12 * trainable,
+        activations=_activation_bytes(session, micro * max(lengths)),
+        process=PROCESS_BYTES,
+        available=_available(session.device),
+        disk=_disk_bytes(session, base_parameters, trainable),
+        trainable_parameters=trainable,
+        total_parameters=total,
+        micro_batch_size=micro,
+        steps=count_steps(
+            len(data.train), batch_size=train.batch_size, epochs=train.epochs, max_steps=train.max_steps
+        ),
+    )
+
+
+def _parameters(session: Session) -> tuple[int, int]:
+    """Total and trainable parameters, counted on a model without memory behind it."""
+    with quiet_transformers(), torch.device("meta"):
+        config = AutoConfig.from_pretrained(session.base.folder, local_files_only=True, trust_remote_code=False)
+        skeleton = session.method.attach(AutoModelForCausalLM.from_config(config))
+    parameters = list(skeleton.parameters())
+    return (
+        sum(parameter.numel() for parameter in parameters),
+        sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+    )
+
+
+def _activation_bytes(session: Session, tokens: int) -> int:
+    config = session.base.config
+    layers = config.get("num_hidden_layers") or config.get("n_layer") or 0
+    hidden = config.get("hidden_size") or config.get("n_embd") or 0
+    kept = 1 if session.recipe.train.gradient_checkpointing else layers
+    compute = BYTES[session.precision.compute]
+    logits = 3 * 4 * tokens * int(config.get("vocab_size", 0))
+    return int(tokens * hidden * (ACTIVATIONS_PER_WIDTH * kept + layers) * compute + logits)
+
+
+def _available(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_memory_bytes()
+
+
+def _disk_bytes(session: Session, base_parameters: int, trainable: int) -> int:
+    checkpoints = (session.recipe.train.keep_last + 1) * 12 * trainable
+    exports = 32 << 20
+    for export in session.recipe.export or ():
+        dtype = checkpoint_dtype(session.base.folder) if export.dtype == "auto" else export.dtype
+        size = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
+        exports += 4 * trainable if export.kind == "adapter" else size * base_parameters
+    return checkpoints + exports

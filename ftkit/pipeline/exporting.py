@@ -1,0 +1,154 @@
+"""From a live or a stored trained model to verified exports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ftkit.errors import OutputError, UsageError, VerificationError
+from ftkit.export.manifest import MANIFEST
+from ftkit.export.probes import Probes, measure_trained
+from ftkit.export.verify import Verification, verify_export
+from ftkit.export.write import Trained, write_export
+from ftkit.files import require_empty
+from ftkit.notices import log, show_notices
+from ftkit.pipeline.run_folder import RunFolder
+from ftkit.pipeline.session import Session, open_session
+from ftkit.recipe import ExportSection, did_you_mean, recipe_digest
+from ftkit.train.checkpoint import load_trainable, newest_checkpoint
+
+
+def describe_trained(
+    session: Session,
+    model: nn.Module,
+    probes: Probes,
+    stop_token_ids: list[int],
+    folder: RunFolder,
+    facts: dict[str, Any],
+) -> Trained:
+    """Measure the live model, in float32 arithmetic, and gather what exports record about it."""
+    # Training is over, so a base held in 16 bits may widen; the values stay the same and the arithmetic is exact.
+    model.float()
+    with session.method.float32_arithmetic(model):
+        measure_trained(probes, model)
+    probes.save(folder.probes)
+    quantization = session.quantization_config
+    run = folder.read("run.json")
+    return Trained(
+        model=model,
+        method=session.method,
+        base=session.base,
+        tokenizer=session.tokenizer,
+        stop_token_ids=stop_token_ids,
+        probes=probes,
+        quantization=None if quantization is None else _plain_quantization(quantization),
+        origin={
+            "recipe": session.recipe.recipe,
+            "method": session.recipe.method.model_dump(mode="json"),
+            "recipe_digest": recipe_digest(session.recipe),
+            "data_digest": run["data_digest"],
+        },
+        facts=facts,
+    )
+
+
+def finish_exports(trained: Trained, wanted: Sequence[ExportSection], folder: RunFolder) -> list[dict[str, Any]]:
+    """Write and verify each export of a recipe; what a former, interrupted try has written whole is kept.
+
+    Returns:
+        For result.json: kind, path below the run, dtype, passed, and the measured distances.
+    """
+    entries = []
+    for export in wanted:
+        target = folder.export(export.kind)
+        if not (target / MANIFEST).is_file():
+            log.info("exporting %s", export.kind)
+            write_export(trained, export.kind, export.dtype, target)
+        log.info("verifying %s in a fresh process", export.kind)
+        outcome = verify_export(target)
+        log_outcome(outcome)
+        logits = next((check.value for check in outcome.checks if check.name == "logits_match_trained"), None)
+        path = target.relative_to(folder.path).as_posix()
+        entries.append({"kind": export.kind, "path": path, "passed": outcome.passed, "logits": logits})
+    return entries
+
+
+def export_run(path: str | Path, kind: str, output: str | Path, *, dtype: str = "auto", quiet: bool = False) -> Verification:
+    """Export a finished run once more, in another kind, dtype or place.
+
+    Raises:
+        UsageError: The method has no such export, or the run is not finished.
+        OutputError: ``output`` is not empty.
+        VerificationError: The export does not behave like the trained model; it is left for inspection.
+    """
+    show_notices(quiet=quiet)
+    folder, target = RunFolder(Path(path)), Path(output)
+    recipe = folder.recipe()
+    kinds = recipe.method.EXPORT_KINDS
+    if kind not in kinds:
+        raise UsageError(f"{recipe.recipe} has no {kind!r} export", fix=did_you_mean(kind, kinds, what="It has"))
+    require_empty(target)
+    if not folder.has("result.json"):
+        raise OutputError(f"{folder.path}: is not finished", fix=f"Run `ftkit resume {folder.path}` first.")
+    session = open_session(recipe)
+    model = load_trained(session, folder)
+    result, run = folder.read("result.json"), folder.read("run.json")
+    facts = {
+        "data": folder.read("data_report.json"),
+        "metrics": result["metrics"],
+        "losses": {side: result["losses"][f"validation_{side}"] for side in ("before", "after")},
+    }
+    trained = describe_trained(session, model, Probes.load(folder.probes), run["stop_tokens"], folder, facts)
+    write_export(trained, kind, dtype, target)
+    outcome = verify_export(target)
+    log_outcome(outcome)
+    if not outcome.passed:
+        raise VerificationError(_failure_text(target, outcome), fix="See its verify.json. Do not deploy it.")
+    return outcome
+
+
+def load_trained(session: Session, folder: RunFolder) -> nn.Module:
+    """The trained model of a run, from its base and its newest whole checkpoint.
+
+    Raises:
+        OutputError: There is no whole checkpoint.
+    """
+    checkpoint = newest_checkpoint(folder.checkpoints)
+    if checkpoint is None:
+        raise OutputError(f"{folder.path}: has no whole checkpoint", fix=f"Run `ftkit resume {folder.path}`.")
+    model = session.attach(session.load_base())
+    load_trainable(model, checkpoint)
+    return model.eval()
+
+
+def log_outcome(outcome: Verification) -> None:
+    """Say what a verification found."""
+    for check in outcome.checks:
+        if check.name == "logits_match_trained" and isinstance(check.value, dict):
+            kl = check.value["kl_mean"]
+            log.info(
+                "  max |Δlogit| %.2g, mean KL %s, top-1 agreement %.1f %%", check.value["max_abs_diff"],
+                "0" if math.isclose(kl, 0, abs_tol=1e-12) else f"{kl:.2g}", 100 * check.value["top1_agreement"],
+            )  # fmt: skip
+        if not check.passed:
+            log.warning("  failed: %s: %s", check.name, check.detail)
+
+
+def _failure_text(folder: Path, outcome: Verification) -> str:
+    failed = "; ".join(f"{check.name} ({check.detail})" for check in outcome.failures)
+    return f"{folder}: {failed}"
+
+
+def _plain_quantization(config: Any) -> dict[str, Any]:
+    """The arguments that rebuild a BitsAndBytesConfig; the compute dtype is the reader's choice."""
+    if config.load_in_8bit:
+        return {"load_in_8bit": True, "llm_int8_threshold": config.llm_int8_threshold}
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": config.bnb_4bit_quant_type,
+        "bnb_4bit_use_double_quant": config.bnb_4bit_use_double_quant,
+    }

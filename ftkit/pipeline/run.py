@@ -1,0 +1,321 @@
+"""The straight line: prepare -> load base -> measure -> attach -> fit -> measure -> export -> verify -> report."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ftkit.data.prepare import PreparedData
+from ftkit.errors import Interrupted, OutputError, VerificationError
+from ftkit.evaluate.loss import mean_loss
+from ftkit.export.manifest import library_versions
+from ftkit.export.probes import Probes, choose_probes, measure_base
+from ftkit.files import folder_lock, require_space
+from ftkit.models.tokenizer import chat_template_digest, tokenizer_digest
+from ftkit.notices import log, show_notices
+from ftkit.pipeline.answers import AnswerSet, answer_questions, choose_questions
+from ftkit.pipeline.estimate import Estimate, estimate
+from ftkit.pipeline.exporting import describe_trained, finish_exports
+from ftkit.pipeline.run_folder import RunFolder
+from ftkit.pipeline.session import Session, open_session
+from ftkit.recipe import Recipe
+from ftkit.report.page import write_report
+from ftkit.train.checkpoint import newest_checkpoint
+from ftkit.train.metrics_log import MetricsLog
+from ftkit.train.trainer import FitSpec, TrainResult, fit
+from ftkit.units import format_bytes, format_count, format_duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run that has come to its end.
+
+    Attributes:
+        folder: Where everything stands.
+        result: The content of result.json.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+
+
+def run(recipe: Recipe, *, quiet: bool = False) -> FinishedRun:
+    """Do everything that a recipe asks for.
+
+    Args:
+        recipe: Complete; nothing else decides the result.
+        quiet: Warnings only on stderr.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        FtkitError: With the exit code of its kind; before training wherever it can be known.
+        Interrupted: After saving a checkpoint that `resume` goes on from.
+    """
+    show_notices(quiet=quiet)
+    recipe = recipe.resolved()
+    folder = RunFolder(Path(recipe.output or ""))
+    with _claimed(folder):
+        session = open_session(recipe)
+        data = session.prepare_data()
+        needs = estimate(session, data)
+        needs.require_fit()
+        require_space(folder.path, needs.disk)
+        folder.start(recipe, data.report, _identity(session, data))
+        return _go(session, data, needs, folder)
+
+
+def resume(path: str | Path, *, quiet: bool = False) -> FinishedRun:
+    """Go on with an interrupted run, or finish what is missing of it.
+
+    Raises:
+        OutputError: Recipe, data or base model changed since it began, or another process works on it.
+    """
+    show_notices(quiet=quiet)
+    folder = RunFolder(Path(path))
+    recipe = folder.recipe()
+    if folder.has("result.json"):
+        log.info("%s is finished; there is nothing to resume", folder.path)
+        return FinishedRun(folder=folder.path, result=folder.read("result.json"))
+    with folder_lock(folder.path):
+        session = open_session(recipe)
+        data = session.prepare_data()
+        _require_unchanged(folder, _identity(session, data))
+        return _go(session, data, estimate(session, data), folder)
+
+
+@contextlib.contextmanager
+def _claimed(folder: RunFolder) -> Iterator[None]:
+    """A fresh folder under lock; if the run never starts, nothing is left of it."""
+    existed = folder.path.exists()
+    if folder.path.is_file():
+        folder.require_fresh()
+    try:
+        with folder_lock(folder.path):
+            folder.require_fresh()
+            yield
+    finally:
+        if not existed and folder.path.is_dir() and not folder.is_run():
+            (folder.path / ".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something of somebody else's is in it
+                folder.path.rmdir()
+
+
+def _identity(session: Session, data: PreparedData) -> dict[str, Any]:
+    """What must be the same for a run to be the same run."""
+    base = session.base
+    return {
+        "base": {"name": base.portable_name, "revision": base.revision, "sha256": base.sha256},
+        "data_digest": data.report.digest,
+        "tokenizer_digest": tokenizer_digest(session.tokenizer),
+        "chat_template_digest": chat_template_digest(session.tokenizer),
+        "stop_tokens": data.stop_token_ids,
+    }
+
+
+def _require_unchanged(folder: RunFolder, now: dict[str, Any]) -> None:
+    before = folder.read("run.json")
+    names = {"base": "base model", "data_digest": "data", "tokenizer_digest": "tokenizer"}
+    changed = [names.get(key, key) for key, value in now.items() if before.get(key) != value]
+    if changed:
+        raise OutputError(
+            f"{folder.path}: changed since the run began: {', '.join(changed)}",
+            fix="Put it back as it was, or train into another output.",
+        )
+
+
+def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder) -> FinishedRun:
+    recipe = session.recipe
+    _announce(session, data, needs)
+    model = session.load_base()
+    questions = choose_questions(
+        data.validation,
+        at_most=recipe.evaluate.max_examples,
+        max_new_tokens=recipe.evaluate.max_new_tokens,
+        metrics=recipe.evaluate.metrics,
+    )
+    before, probes = _measure_base(session, data, model, questions, folder)
+    model = session.attach(model)
+    checkpoint = newest_checkpoint(folder.checkpoints)
+    metrics = MetricsLog(folder.path / "metrics.jsonl")
+    metrics.keep_through(int(checkpoint.name.removeprefix("step-")) if checkpoint else 0)
+    spec = _fit_spec(session, needs, folder)
+    result = fit(model, data.train, data.validation, spec, resume_from=checkpoint)
+    if result.interrupted:
+        raise Interrupted(
+            f"stopped after step {result.steps} of {result.total_steps}; everything is saved",
+            fix=f"Go on with: ftkit resume {folder.path}",
+        )
+    after = answer_questions(
+        model,
+        questions,
+        session.tokenizer,
+        stop_token_ids=data.stop_token_ids,
+        metrics=recipe.evaluate.metrics,
+        title="answers after",
+    )
+    _write_samples(folder, questions, before["answers"], after["answers"], recipe.evaluate.samples)
+    facts = {
+        "data": data.report.to_dict(),
+        "metrics": {"before": before["metrics"], "after": after["metrics"]},
+        "losses": {"before": before["validation_loss"], "after": result.validation_loss},
+    }
+    trained = describe_trained(session, model, probes, data.stop_token_ids, folder, facts)
+    exports = finish_exports(trained, recipe.export or (), folder)
+    document = _result(session, needs, result, facts, exports)
+    folder.write("result.json", document)
+    write_report(folder.path)
+    failed = [entry for entry in exports if not entry["passed"]]
+    if failed:
+        raise VerificationError(
+            f"these exports do not behave like the trained model: {', '.join(entry['path'] for entry in failed)}",
+            fix="See verify.json in each. Do not deploy them.",
+        )
+    return FinishedRun(folder=folder.path, result=document)
+
+
+def _announce(session: Session, data: PreparedData, needs: Estimate) -> None:
+    report = data.report
+    log.info(
+        "%s on %s: %s of %s parameters train; %d rows, %s tokens (%s count), %d rows held back",
+        session.recipe.recipe, session.base.portable_name, format_count(needs.trainable_parameters),
+        format_count(needs.total_parameters), report.trained, format_count(report.tokens),
+        format_count(report.supervised_tokens), report.validation,
+    )  # fmt: skip
+    log.info(
+        "device %s, arithmetic %s, about %s of memory (%s free)", session.device,
+        str(session.precision.compute).removeprefix("torch."), format_bytes(needs.memory),
+        format_bytes(needs.available),
+    )  # fmt: skip
+    if needs.memory > needs.available:
+        log.warning("memory may not suffice; train.micro_batch_size=1 or train.gradient_checkpointing=true need less")
+    if report.leaks:
+        log.warning("%d validation rows are also trained on, so validation figures flatter", report.leaks)
+
+
+def _measure_base(
+    session: Session, data: PreparedData, model: nn.Module, questions: AnswerSet, folder: RunFolder
+) -> tuple[dict[str, Any], Probes]:
+    """The untouched base's validation loss, answers and probe logits; read back when a run is resumed."""
+    if folder.has("before.json"):
+        return folder.read("before.json"), Probes.load(folder.probes)
+    loss = None
+    if data.validation:
+        loss = mean_loss(model, data.validation, compute=session.precision.compute).mean
+        MetricsLog(folder.path / "metrics.jsonl").write({"step": 0, "epoch": 0.0, "validation_loss": loss})
+    answers = answer_questions(
+        model,
+        questions,
+        session.tokenizer,
+        stop_token_ids=data.stop_token_ids,
+        metrics=session.recipe.evaluate.metrics,
+        title="answers before",
+    )
+    probes = choose_probes(data.validation or data.train, vocabulary=int(model.config.vocab_size))  # type: ignore[union-attr, arg-type]
+    with session.method.float32_arithmetic(model):
+        measure_base(probes, model)
+    probes.save(folder.probes)
+    before = {"validation_loss": loss, **answers}
+    folder.write("before.json", before)
+    return before, probes
+
+
+def _fit_spec(session: Session, needs: Estimate, folder: RunFolder) -> FitSpec:
+    train = session.recipe.train
+    assert train.learning_rate is not None, "resolved recipes have one"
+    return FitSpec(
+        learning_rate=train.learning_rate,
+        schedule=train.schedule,
+        warmup=train.warmup,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        epochs=train.epochs,
+        max_steps=train.max_steps,
+        batch_size=train.batch_size,
+        micro_batch_size=needs.micro_batch_size,
+        gradient_checkpointing=train.gradient_checkpointing,
+        compute=session.precision.compute,
+        seed=train.seed,
+        checkpoint_every=train.checkpoint_every,
+        keep_last=train.keep_last,
+        validate_every=train.validate_every,
+        log_every=train.log_every,
+        folder=folder.path,
+    )
+
+
+def _write_samples(
+    folder: RunFolder, questions: AnswerSet, before: list[str], after: list[str], count: int
+) -> None:
+    rows = zip(questions.questions, questions.references, before, after, strict=True)
+    samples = [
+        {"prompt": prompt, "reference": reference, "before": first, "after": second}
+        for prompt, reference, first, second in list(rows)[:count]
+    ]
+    folder.write("samples.json", samples)
+
+
+def _result(
+    session: Session, needs: Estimate, result: TrainResult, facts: dict[str, Any], exports: list[dict[str, Any]]
+) -> dict[str, Any]:
+    def finite(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    losses = facts["losses"]
+    return {
+        "recipe": session.recipe.recipe,
+        "model": session.base.portable_name,
+        "steps": result.steps,
+        "total_steps": result.total_steps,
+        "tokens": result.tokens,
+        "first_loss": finite(result.first_loss),
+        "last_loss": finite(result.last_loss),
+        "losses": {
+            "first_train": finite(result.first_loss),
+            "last_train": finite(result.last_loss),
+            "validation_before": losses["before"],
+            "validation_after": losses["after"],
+        },
+        "wall_s": round(result.wall_s, 3),
+        "tokens_per_s": round(result.tokens_per_s, 2),
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "cuda_peak_memory_bytes": result.cuda_peak_memory_bytes,
+        "trainable_parameters": needs.trainable_parameters,
+        "total_parameters": needs.total_parameters,
+        "micro_batch_size": needs.micro_batch_size,
+        "engine": "plain",
+        "device": str(session.device),
+        "compute": str(session.precision.compute).removeprefix("torch."),
+        "weights": str(session.precision.weights).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "metrics": facts["metrics"],
+        "exports": exports,
+        "versions": library_versions(),
+    }
+
+
+def summary(finished: FinishedRun) -> str:
+    """The outcome in a few lines, for a terminal."""
+    result = finished.result
+    losses, lines = result["losses"], []
+    if losses["validation_before"] is not None and losses["validation_after"] is not None:
+        lines.append(f"validation loss  {losses['validation_before']:.4f} -> {losses['validation_after']:.4f}")
+    for name, after in result["metrics"]["after"].items():
+        lines.append(f"{name}  {result['metrics']['before'][name]:.1%} -> {after:.1%}")
+    lines.append(
+        f"{result['steps']} steps, {format_count(result['tokens'])} tokens in {format_duration(result['wall_s'])} "
+        f"({result['tokens_per_s']:.0f} tokens/s), peak memory {format_bytes(result['peak_memory_bytes'])}"
+    )
+    for entry in result["exports"]:
+        lines.append(f"export {entry['kind']}: {'verified' if entry['passed'] else 'FAILED'}  {entry['path']}")
+    lines.append(f"report: {finished.folder / 'report.html'}")
+    return "\n".join(lines)
+

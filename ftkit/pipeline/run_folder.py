@@ -1,0 +1,95 @@
+"""The files of a run, by name; the only module that knows where in a run folder things stand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ftkit.data.report import DataReport
+from ftkit.errors import OutputError, UsageError
+from ftkit.files import write_json, write_text
+from ftkit.recipe import Recipe, dump_recipe, load_recipe, recipe_digest
+
+LOCK = ".lock"
+
+
+class RunFolder:
+    """A run on disk.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def probes(self) -> Path:
+        """What base and trained model answer to the probes."""
+        return self.path / "probes"
+
+    def export(self, kind: str) -> Path:
+        """Where an export of this kind stands."""
+        return self.path / "export" / kind
+
+    def is_run(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "run.json").is_file() and self.recipe_file.is_file()
+
+    def require_fresh(self) -> None:
+        """Refuse a folder that holds anything but a lock.
+
+        Raises:
+            OutputError: It does.
+        """
+        if self.path.is_file():
+            raise OutputError(f"{self.path}: is a file, not a folder", fix="Choose another output.")
+        if self.path.is_dir() and any(entry.name != LOCK for entry in self.path.iterdir()):
+            hint = f"`ftkit resume {self.path}` goes on with it; else choose" if self.is_run() else "Choose"
+            raise OutputError(f"{self.path}: exists and is not empty", fix=f"{hint} another output=FOLDER.")
+
+    def start(self, recipe: Recipe, report: DataReport, identity: dict[str, Any]) -> None:
+        """Write down what this run is; run.json last, as it marks the folder as a run."""
+        write_text(self.recipe_file, dump_recipe(recipe))
+        write_json(self.path / "data_report.json", report.to_dict())
+        write_json(self.path / "run.json", {"format_version": 1, "recipe_digest": recipe_digest(recipe), **identity})
+
+    def recipe(self) -> Recipe:
+        """The recipe as it is written now.
+
+        Raises:
+            UsageError: This is not a run folder.
+            OutputError: It was changed since the run began.
+        """
+        if not self.is_run():
+            raise UsageError(f"{self.path}: is not a run folder", fix="Name a folder that `ftkit train` wrote.")
+        recipe = load_recipe(self.recipe_file)
+        if recipe_digest(recipe) != self.read("run.json")["recipe_digest"]:
+            raise OutputError(
+                f"{self.recipe_file}: was changed since the run began",
+                fix="Put it back, or train the changed recipe into another output.",
+            )
+        return recipe
+
+    def has(self, name: str) -> bool:
+        """Whether a file was written."""
+        return (self.path / name).is_file()
+
+    def read(self, name: str) -> Any:
+        """One of the JSON files."""
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    def write(self, name: str, value: Any) -> None:
+        """Write one of the JSON files."""
+        write_json(self.path / name, value)

@@ -1,0 +1,108 @@
+"""What a recipe needs, found and prepared: base, tokenizer, data, method, precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from ftkit.data.prepare import PreparedData, prepare
+from ftkit.methods import METHODS, Method
+from ftkit.models.find import BaseModel, find_base
+from ftkit.models.load import load_model
+from ftkit.models.precision import Precision, choose_precision, default_device
+from ftkit.models.tokenizer import load_tokenizer, template_names, wants_bos
+from ftkit.models.weights import checkpoint_dtype
+from ftkit.recipe import Recipe
+from ftkit.train.progress import ProgressBar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A recipe with everything that it names, before any weight is in memory.
+
+    Attributes:
+        recipe: Resolved.
+        method: That the recipe asks for.
+        base: On this machine, checked.
+        tokenizer: With the chat template that training and serving use.
+        device: Where training runs.
+        precision: Of weights and arithmetic.
+    """
+
+    recipe: Recipe
+    method: Method
+    base: BaseModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    precision: Precision
+
+    @property
+    def quantization_config(self) -> Any:
+        """How the base is quantised while it is loaded; None for not at all."""
+        return self.method.quantization(self.precision.compute)
+
+    def load_base(self) -> nn.Module:
+        """The base in memory, as the method wants it."""
+        model = load_model(
+            self.base.folder,
+            dtype=self.precision.weights,
+            device=self.device,
+            quantization_config=self.quantization_config,
+        )
+        return self.method.prepare(model)
+
+    def attach(self, model: nn.Module) -> nn.Module:
+        """The method on the base, its initial weights drawn from the recipe's seed."""
+        # Seed before attach: LoRA's A matrix is drawn here, not in the trainer.
+        torch.manual_seed(self.recipe.train.seed)
+        return self.method.attach(model)
+
+    def prepare_data(self) -> PreparedData:
+        """Read, check, split and tokenise the recipe's data."""
+        with ProgressBar("preparing data", 1) as bar:
+            return prepare(
+                self.recipe.data,
+                self.tokenizer,
+                bos_wanted=wants_bos(self.tokenizer),
+                template_names=template_names(),
+                progress=bar,
+            )
+
+
+def method_of(recipe: Recipe) -> Method:
+    """The method that a recipe's settings describe.
+
+    Raises:
+        MissingPartError: It needs a package that is not installed.
+    """
+    kind = METHODS[recipe.recipe]
+    kind.require_parts()
+    return kind(**dict(recipe.method))
+
+
+def open_session(recipe: Recipe) -> Session:
+    """Find what a recipe names, fetching what it may.
+
+    Raises:
+        MissingPartError: The method needs a package that is not installed.
+        ModelError: The base model cannot be had or used.
+        DataError: The chat template does not fit the tokenizer.
+    """
+    recipe = recipe.resolved()
+    method = method_of(recipe)
+    base = find_base(recipe.model.path, recipe.model.revision)
+    tokenizer = load_tokenizer(base.folder, recipe.model.chat_template)
+    device = default_device()
+    precision = choose_precision(
+        recipe.model.dtype,
+        checkpoint=checkpoint_dtype(base.folder),
+        device=device,
+        master_weights=method.trains_base_weights,
+    )
+    return Session(
+        recipe=recipe, method=method, base=base, tokenizer=tokenizer, device=device, precision=precision
+    )

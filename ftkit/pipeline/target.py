@@ -1,0 +1,180 @@
+"""Anything that can answer: a run, an export, or a base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase
+
+from ftkit.data.prepare import prepare
+from ftkit.errors import DataError, ModelError, UsageError
+from ftkit.evaluate.generation import Answer, generate, prompt_ids, stop_ids
+from ftkit.evaluate.loss import mean_loss
+from ftkit.export.manifest import MANIFEST, read_manifest
+from ftkit.export.verify import find_export_base
+from ftkit.methods import METHODS
+from ftkit.models.find import find_base
+from ftkit.models.load import load_model
+from ftkit.models.precision import choose_precision, default_device
+from ftkit.models.tokenizer import load_tokenizer, template_names, wants_bos
+from ftkit.models.weights import checkpoint_dtype
+from ftkit.pipeline.answers import answer_questions, choose_questions
+from ftkit.pipeline.exporting import load_trained
+from ftkit.pipeline.run_folder import RunFolder
+from ftkit.pipeline.session import open_session
+from ftkit.recipe import DataSection
+from ftkit.train.progress import ProgressBar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A model ready to answer.
+
+    Attributes:
+        model: In memory, without dropout.
+        tokenizer: Its own.
+        stop_token_ids: Tokens that end an answer.
+        compute: dtype of the matrix products for losses.
+    """
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    stop_token_ids: list[int]
+    compute: torch.dtype
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 256) -> list[Answer]:
+        """Answer each prompt greedily, as one user turn of its own."""
+        bos_wanted = wants_bos(self.tokenizer)
+        ids = [prompt_ids(prompt, self.tokenizer, bos_wanted=bos_wanted) for prompt in prompts]
+        if not all(ids):
+            raise DataError("a prompt is empty", fix="Give at least one character.")
+        with ProgressBar("answering", len(ids)) as bar:
+            return generate(
+                self.model,
+                ids,
+                self.tokenizer,
+                stop_token_ids=self.stop_token_ids,
+                max_new_tokens=max_new_tokens,
+                progress=bar if len(ids) > 1 else None,
+            )
+
+    def evaluate(
+        self, data: str | Path, *, metrics: Sequence[str] = (), settings: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Loss, perplexity and scores on a data file.
+
+        Args:
+            data: Any file or folder that a recipe could name.
+            metrics: Of `ftkit.evaluate.metrics.METRICS`.
+            settings: Other keys of a recipe's data section, and ``max_new_tokens``.
+
+        Returns:
+            loss, perplexity, tokens, rows, and each metric.
+        """
+        options = dict(settings or {})
+        max_new_tokens = options.pop("max_new_tokens", 256)
+        prepared = prepare(
+            DataSection(train=data, validation=None, **options),
+            self.tokenizer,
+            bos_wanted=wants_bos(self.tokenizer),
+            template_names=template_names(),
+        )
+        examples = prepared.train
+        with ProgressBar("loss", len(examples)) as bar:
+            loss = mean_loss(self.model, examples, compute=self.compute, progress=bar)
+        outcome: dict[str, Any] = {
+            "loss": loss.mean,
+            "perplexity": loss.perplexity if loss.mean < 700 else None,
+            "tokens": loss.tokens,
+            "rows": len(examples),
+        }
+        if metrics:
+            questions = choose_questions(
+                examples, at_most=len(examples), max_new_tokens=max_new_tokens, metrics=metrics
+            )
+            if not questions.prompts:
+                raise UsageError(f"{data}: has no answers to score", fix="Leave out --metric for plain text.")
+            answered = answer_questions(
+                self.model,
+                questions,
+                self.tokenizer,
+                stop_token_ids=self.stop_token_ids,
+                metrics=metrics,
+                title="answers",
+            )
+            outcome |= answered["metrics"]
+        return outcome
+
+
+def open_target(name: str) -> Target:
+    """Load a run folder, an export folder, or a base model.
+
+    Raises:
+        ModelError: It cannot be used, or an adapter's base has another digest.
+    """
+    path = Path(name)
+    if RunFolder(path).is_run():
+        return _open_run(RunFolder(path))
+    if (path / MANIFEST).is_file():
+        return _open_export(path)
+    base = find_base(name)
+    tokenizer = load_tokenizer(base.folder)
+    model = load_model(base.folder, dtype=_inference_dtype(base.folder), device=default_device())
+    return _target(model, tokenizer, stop_ids(model, tokenizer), base.folder)
+
+
+def _open_run(folder: RunFolder) -> Target:
+    session = open_session(folder.recipe())
+    model = load_trained(session, folder)
+    stops = folder.read("run.json")["stop_tokens"]
+    return Target(
+        model=model, tokenizer=session.tokenizer, stop_token_ids=stops, compute=session.precision.compute
+    )
+
+
+def _open_export(folder: Path) -> Target:
+    manifest = read_manifest(folder)
+    tokenizer = load_tokenizer(folder)
+    if manifest.kind == "merged":
+        find_base(str(folder))  # refuses damaged or missing weights with a clear word
+        model: nn.Module = load_model(folder, dtype=_inference_dtype(folder), device=default_device())
+        return _target(model, tokenizer, manifest.stop_tokens, folder)
+    base = find_export_base(folder, manifest)
+    if base.sha256 != manifest.base["sha256"]:
+        raise ModelError(
+            f"{folder}: was trained on {manifest.base['name']} with weights SHA-256 {manifest.base['sha256'][:16]}…, "
+            f"but {base.folder} has {base.sha256[:16]}…",
+            fix="Put the adapter on the base that it was trained on.",
+        )
+    method = METHODS[manifest.recipe](**_as_tuples(manifest.method))
+    method.require_parts()
+    quantization = None if manifest.quantization is None else BitsAndBytesConfig(**manifest.quantization)
+    model = load_model(
+        base.folder,
+        dtype=_inference_dtype(base.folder),
+        device=default_device(),
+        quantization_config=quantization,
+    )
+    return _target(method.load(method.prepare(model), folder).eval(), tokenizer, manifest.stop_tokens, base.folder)
+
+
+def _as_tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+def _inference_dtype(folder: Path) -> torch.dtype:
+    """The checkpoint's own dtype; float16 becomes float32 where there is no GPU, which computes it slowly."""
+    dtype: torch.dtype = getattr(torch, checkpoint_dtype(folder))
+    return torch.float32 if dtype == torch.float16 and default_device().type == "cpu" else dtype
+
+
+def _target(model: nn.Module, tokenizer: PreTrainedTokenizerBase, stops: list[int], folder: Path) -> Target:
+    precision = choose_precision(
+        "auto", checkpoint=checkpoint_dtype(folder), device=default_device(), master_weights=False
+    )
+    return Target(model=model, tokenizer=tokenizer, stop_token_ids=stops, compute=precision.compute)

@@ -1,0 +1,274 @@
+"""What every tuning method must keep. A new method adds its lines to `cases.CASES` and passes all of this."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import DynamicCache
+
+from ftkit.errors import RecipeError
+from ftkit.evaluate.loss import summed_loss
+from ftkit.files import files_in
+from ftkit.methods import METHODS, FullMethod, LoRAMethod
+from ftkit.models.load import load_model
+from ftkit.models.precision import choose_precision
+from ftkit.recipe import dump_recipe, load_recipe
+from tests.contract.cases import BATCH, CASES, CPU, FAMILIES, IDS, PAIRS, Case, logits_of, train_steps
+from tests.tiny import tiny_model_folder
+
+every_pair = pytest.mark.parametrize(("case", "family"), PAIRS, ids=[f"{case.id}-{family}" for case, family in PAIRS])
+every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+
+
+def is_own(case: Case, name: str) -> bool:
+    """Whether a parameter is one that the case trains, told from its name alone."""
+    if case.recipe != "full":
+        layers = case.settings.get("target_modules")
+        wanted = layers is None or any(f".{layer}." in name for layer in layers)
+        return wanted and (".lora_A." in name or ".lora_B." in name)
+    return case.id == "full" or ".1." in name or name == "model.norm.weight"
+
+
+def test_every_method_of_the_table_has_cases():
+    assert {case.recipe for case in CASES} == set(METHODS)
+    assert {family for case, family in PAIRS if case.recipe == "qlora"} == set(FAMILIES)
+
+
+@every_pair
+def test_only_its_own_parameters_train_and_each_receives_a_gradient(case, family, bases):
+    model = case.attached(bases / family)
+    own = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert own == {name for name, _ in model.named_parameters() if is_own(case, name)}
+    assert own
+
+    train_steps(model, 1)  # LoRA's A has a gradient of zero as long as B is zero: one step first
+    summed_loss(model, BATCH).backward()
+
+    for name, parameter in model.named_parameters():
+        if name in own:
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().max() > 0, name
+        else:
+            assert parameter.grad is None, name
+
+
+@every_pair
+def test_optimizer_steps_move_its_own_parameters_and_leave_every_bit_of_the_rest(case, family, bases):
+    model = case.attached(bases / family)
+    before = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    train_steps(model, 2)
+
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    after = model.state_dict()
+    tied = {"lm_head.weight"} if getattr(model.config, "tie_word_embeddings", False) and case.id == "full" else set()
+    for name, value in before.items():
+        if isinstance(value, torch.Tensor):
+            moved = not torch.equal(value, after[name])
+            assert moved == (name in trained or name in tied), name
+
+
+@every_pair
+def test_what_it_saves_gives_equal_logits_in_a_fresh_process(case, family, reloaded):
+    pair = reloaded[case.id, family]
+
+    assert torch.equal(pair.trained, pair.fresh)
+
+
+@every_pair
+def test_training_changed_the_logits_so_that_equality_means_something(case, family, bases, reloaded):
+    base = logits_of(case.base(bases / family))
+
+    assert (reloaded[case.id, family].trained - base).abs().max() > 1e-2
+
+
+@every_pair
+def test_it_saves_safetensors_and_json_alone_and_only_what_was_trained(case, family, bases, reloaded):
+    folder = bases.parent / f"{case.id}__{family}"
+
+    files = files_in(folder)
+    assert {file.rsplit(".", 1)[-1] for file in files} <= {"safetensors", "json"}
+    for file in files:
+        if file.endswith(".json"):
+            json.loads((folder / file).read_text())
+        else:
+            assert all(case.recipe == "full" or ".lora_" in name for name in load_file(folder / file))
+
+
+@every_pair
+def test_merging_gives_a_plain_model_with_the_trained_logits(case, family, bases):
+    method, model = case.method(), case.attached(bases / family)
+    assert method.mergeable
+    train_steps(model, 2)
+    with method.float32_arithmetic(model):
+        expected = logits_of(model)
+
+    merged = method.merge(model, load_model(bases / family, dtype=torch.float32, device=CPU))
+
+    torch.testing.assert_close(logits_of(merged), expected, atol=1e-4, rtol=0)
+    plain = load_model(bases / family, dtype=torch.float32, device=CPU)
+    assert merged.state_dict().keys() == plain.state_dict().keys()
+    assert type(merged) is type(plain)
+    for (name, parameter), (_, ours) in zip(plain.named_parameters(), merged.named_parameters(), strict=True):
+        assert (parameter.shape, parameter.dtype) == (ours.shape, ours.dtype), name
+
+
+@every_pair
+def test_merging_leaves_the_trained_model_as_it_was(case, family, bases):
+    method, model = case.method(), case.attached(bases / family)
+    train_steps(model, 1)
+    before = logits_of(model)
+
+    method.merge(model, load_model(bases / family, dtype=torch.float32, device=CPU))
+
+    assert torch.equal(logits_of(model), before)
+
+
+@every_pair
+def test_exact_at_init_holds_bit_for_bit(case, family, bases):
+    base = case.base(bases / family)
+    before = logits_of(base)
+    attached = case.method().attach(base)
+
+    assert torch.equal(logits_of(attached), before) == case.method().exact_at_init
+
+
+@every_pair
+def test_float32_arithmetic_is_the_usual_forward_pass_up_to_rounding_where_the_method_says_so(case, family, bases):
+    method, model = case.method(), case.attached(bases / family)
+    train_steps(model, 2)
+    usual = logits_of(model)
+    with method.float32_arithmetic(model):
+        exact = logits_of(model)
+
+    difference = (usual - exact).abs().max()
+    assert difference < 1e-3 if method.exact_forward else difference < 0.2 * usual.abs().max()
+    assert torch.equal(logits_of(model), usual)  # and nothing of it stays behind
+
+
+@every_pair
+def test_generation_with_the_key_value_cache_equals_generation_without(case, family, bases):
+    model = case.attached(bases / family)
+    train_steps(model, 2)
+    model.eval()
+    context = case.method().float32_arithmetic(model)  # int8 rounds activations by what else is in the batch
+    with torch.no_grad(), context:
+        cached, plain, cache = IDS[:1].clone(), IDS[:1].clone(), DynamicCache(config=model.config)
+        for step in range(8):
+            fed = cached if step == 0 else cached[:, -1:]
+            logits = model(input_ids=fed, past_key_values=cache, use_cache=True).logits[:, -1]
+            again = model(input_ids=plain, use_cache=False).logits[:, -1]
+            torch.testing.assert_close(logits, again, atol=1e-3, rtol=1e-4)
+            cached = torch.cat([cached, logits.argmax(-1, keepdim=True)], dim=1)
+            plain = torch.cat([plain, again.argmax(-1, keepdim=True)], dim=1)
+
+    assert torch.equal(cached, plain)
+
+
+@every_pair
+def test_a_validation_before_training_does_not_change_the_gradients(case, family, bases):
+    # bitsandbytes repacks 4-bit weights at the first forward pass in eval mode, and repacked ones pass no gradients
+    # on; `prepare` prevents it.
+    def gradients(*, validate: bool) -> dict[str, torch.Tensor]:
+        model = case.attached(bases / family)
+        if validate:
+            logits_of(model)
+        train_steps(model, 1)
+        summed_loss(model, BATCH).backward()
+        return {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+
+    without, after = gradients(validate=False), gradients(validate=True)
+
+    assert without.keys() == after.keys()
+    assert all(torch.equal(without[name], after[name]) for name in without)
+
+
+@every_case
+def test_its_settings_survive_a_recipe_file(case, tmp_path):
+    recipe = case.as_recipe()
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+
+    read = load_recipe(tmp_path / "recipe.yaml")
+
+    assert read.method == recipe.method
+    assert vars(METHODS[read.recipe](**read.method.model_dump())) == vars(case.method())
+
+
+@pytest.mark.parametrize("recipe", METHODS)
+def test_names_that_match_nothing_are_refused_with_what_exists(recipe, bases):
+    key = "parameters" if recipe == "full" else "target_modules"
+    case = Case("typo", recipe, {key: ["q_prj", "down_proj"] if recipe != "full" else ["model.layer.1.*"]})
+
+    with pytest.raises(RecipeError) as caught:
+        case.attached(bases / "llama")
+
+    message = str(caught.value)
+    if recipe == "full":
+        assert "method.parameters: 'model.layer.1.*' matches no parameter of this model" in message
+        assert "model.layers.*.self_attn.q_proj.weight" in message
+    else:
+        assert "method.target_modules: 'q_prj' matches no layer of this model" in message
+        assert "Did you mean 'q_proj'? " in message
+        assert "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj" in message
+        assert "'down_proj' matches" not in message
+
+
+def test_every_wrong_layer_name_is_listed_in_one_pass(bases):
+    with pytest.raises(RecipeError) as caught:
+        LoRAMethod(target_modules=("q_prj", "v_prj")).attach(load_model(bases / "llama", dtype=torch.float32, device=CPU))
+
+    assert len(caught.value.problems) == 2
+
+
+def test_float32_master_weights_move_by_updates_that_bfloat16_weights_would_swallow(tmp_path):
+    folder = tiny_model_folder(tmp_path / "model", dtype="bfloat16")
+    held = choose_precision("bfloat16", checkpoint="bfloat16", device=CPU, master_weights=FullMethod.trains_base_weights)
+    assert (held.weights, held.compute) == (torch.float32, torch.bfloat16)
+
+    def moved(dtype: torch.dtype) -> float:
+        model = FullMethod().attach(load_model(folder, dtype=dtype, device=CPU))
+        norm = model.model.norm.weight  # ones: the next bfloat16 below is 1/256 away
+        before = norm.detach().clone()
+        train_steps(model, 4, learning_rate=1e-5)
+        return (norm.detach() - before).abs().max().item()
+
+    assert moved(held.weights) == pytest.approx(4e-5, rel=0.3)
+    assert moved(torch.bfloat16) == 0.0
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4"])
+def test_an_adapter_is_float32_on_a_bfloat16_base(quantization, bases):
+    case = Case("lora", "lora") if quantization is None else Case("qlora", "qlora", {"quantization": quantization})
+    method = case.method()
+    base = load_model(
+        bases / "llama", dtype=torch.bfloat16, device=CPU, quantization_config=method.quantization(torch.bfloat16)
+    )
+    model = method.attach(method.prepare(base))
+
+    assert {value.dtype for value in model.parameters() if value.requires_grad} == {torch.float32}
+
+
+def test_merging_a_lora_is_base_plus_scaled_b_times_a(bases):
+    method = LoRAMethod(rank=2, alpha=6, target_modules=("q_proj",))
+    fresh = load_model(bases / "llama", dtype=torch.float32, device=CPU)
+    weight = fresh.model.layers[1].self_attn.q_proj.weight.detach().clone()
+    model = method.attach(copy.deepcopy(fresh))
+    train_steps(model, 2)
+    layer = model.base_model.model.model.layers[1].self_attn.q_proj
+
+    merged = method.merge(model, fresh)
+
+    expected = weight + 6 / 2 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    torch.testing.assert_close(merged.model.layers[1].self_attn.q_proj.weight, expected, atol=1e-6, rtol=0)
+    assert torch.equal(merged.model.layers[1].self_attn.k_proj.weight, fresh.model.layers[1].self_attn.k_proj.weight)
+
+
+def test_weights_of_another_model_are_refused(bases, tmp_path):
+    FullMethod().save(FullMethod().attach(load_model(bases / "gpt2", dtype=torch.float32, device=CPU)), tmp_path)
+
+    with pytest.raises(ValueError, match="belong to another model"):
+        FullMethod().load(load_model(bases / "llama", dtype=torch.float32, device=CPU), tmp_path)

@@ -1,0 +1,71 @@
+"""Shipped recipes can be listed, found by name, and copied together with their data."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftkit.errors import OutputError, UsageError
+from ftkit.recipe import copy_recipe, find_recipe, load_recipe, shipped, shipped_recipes
+from ftkit.recipe.nearest import did_you_mean, nearest
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two recipes in place of the shipped ones."""
+    folder = tmp_path / "shipped"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "t.jsonl").write_text("{}\n", encoding="utf-8")
+    (folder / "quick.yaml").write_text(
+        "# LoRA in a minute.\n# More.\nrecipe: lora\nmodel: smollm2-135m\ndata: data/t.jsonl\n", encoding="utf-8"
+    )
+    (folder / "whole.yaml").write_text("recipe: full\nmodel: smollm2-135m\ndata: /d.jsonl\n", encoding="utf-8")
+    monkeypatch.setattr(shipped, "recipes_folder", lambda: folder)
+    return folder
+
+
+def test_the_list_tells_name_method_and_the_first_comment(folder):
+    found = [(recipe.name, recipe.method, recipe.about) for recipe in shipped_recipes()]
+
+    assert found == [("quick", "lora", "LoRA in a minute."), ("whole", "full", "")]
+
+
+def test_a_shipped_recipe_is_found_by_its_name_and_a_file_by_its_path(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "whole").write_text("", encoding="utf-8")
+
+    assert find_recipe("quick") == folder / "quick.yaml"
+    assert str(find_recipe("whole")) == "whole"  # what stands in the current folder comes first
+    assert str(find_recipe("quick.yaml")) == "quick.yaml"
+    assert str(find_recipe("none")) == "none"
+
+
+def test_a_copy_brings_the_data_along_and_can_be_loaded(folder, tmp_path):
+    target = tmp_path / "mine"
+    target.mkdir()
+
+    written = copy_recipe("quick", target)
+
+    assert written == [target / "quick.yaml", target / "data" / "t.jsonl"]
+    assert load_recipe(target / "quick.yaml").data.train[0].path == str(target / "data" / "t.jsonl")
+
+
+def test_a_copy_overwrites_nothing_and_then_writes_nothing(folder, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "t.jsonl").write_text("mine", encoding="utf-8")
+
+    with pytest.raises(OutputError, match="already there"):
+        copy_recipe("quick", tmp_path / "r.yaml")
+
+    assert not (tmp_path / "r.yaml").exists()
+    assert (tmp_path / "data" / "t.jsonl").read_text(encoding="utf-8") == "mine"
+
+
+def test_an_unknown_name_gets_the_nearest_shipped_one(folder, tmp_path):
+    with pytest.raises(UsageError, match="'quikc' is not a shipped recipe\n  Did you mean 'quick'?"):
+        copy_recipe("quikc", tmp_path)
+
+
+def test_the_nearest_word_is_a_likely_one_or_none():
+    assert nearest("epohcs", ["epochs", "seed"]) == "epochs"
+    assert nearest("xyzzy", ["epochs", "seed"]) is None
+    assert did_you_mean("xyzzy", ["epochs", "seed"], what="Known keys") == "Known keys: epochs, seed."
