@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from transformers import BitsAndBytesConfig
+from transformers.pytorch_utils import Conv1D
 
 from ftkit.methods.lora import LoRAMethod
 
@@ -66,7 +67,9 @@ class QLoRAMethod(LoRAMethod):
         plain: dict[str, Any] = dict(fresh.named_modules())
         with torch.no_grad():
             for name, module in _quantised(trained):
-                plain[name].weight.copy_(dequantised_weight(module))
+                weight = dequantised_weight(module)
+                # GPT-2's Conv1D holds its weight as (in, out); the quantised layer in its place does not.
+                plain[name].weight.copy_(weight.T if isinstance(plain[name], Conv1D) else weight)
         return super().merge(trained, fresh)
 
     @contextlib.contextmanager

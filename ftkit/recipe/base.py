@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validato
 from pydantic_core import CoreSchema
 
 
-class CrossFault(ValueError):
+class ClashError(ValueError):
     """Settings that do not go together.
 
     Args:

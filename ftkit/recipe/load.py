@@ -151,7 +151,7 @@ def _key_path(loc: tuple[int | str, ...], values: Any, *, missing: bool) -> KeyP
             values = values[step]
         elif isinstance(values, list) and step == DataSection.OBVIOUS_KEY:
             continue  # a list that stands for its section
-        elif isinstance(step, int) and not path[-1:] == [step] and not isinstance(values, (dict, list)):
+        elif isinstance(step, int) and path[-1:] != [step] and not isinstance(values, (dict, list)):
             continue  # a bare value that stands for a list of one
         else:
             if missing and step == loc[-1]:
@@ -212,8 +212,8 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             return {key: walk(item, steps[1:], anchor) if key == steps[0] else item for key, item in value.items()}
         return walk(value, steps[1:], anchor) if steps[0] in ("path", "train") else value
 
-    for steps in (("model", "path"), ("model", "chat_template")):
-        values = walk(values, steps, _existing_path)
-    for steps in (("data", "train", "path"), ("data", "validation")):
-        values = walk(values, steps, _path_in)  # never a name of anything else
+    for name_or_path in (("model", "path"), ("model", "chat_template")):
+        values = walk(values, name_or_path, _existing_path)
+    for path in (("data", "train", "path"), ("data", "validation")):
+        values = walk(values, path, _path_in)
     return values

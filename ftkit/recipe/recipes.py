@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ftkit.recipe.base import CrossFault, Section
+from ftkit.recipe.base import ClashError, Section
 from ftkit.recipe.methods import FullSettings, LoRASettings, MethodSettings, QLoRASettings
 from ftkit.recipe.sections import DataSection, EvaluateSection, ExportSection, ModelSection, TrainSection
 
@@ -41,15 +41,15 @@ class Recipe(Section):
         asked = [export.kind for export in self.export or ()]
         for kind in asked:
             if kind not in kinds:
-                raise CrossFault(
+                raise ClashError(
                     f"{self.recipe} has no {kind!r} export; it has {', '.join(map(repr, kinds))}",
                     ("export",),
                     ("recipe",),
                 )
         if len(set(asked)) < len(asked):
-            raise CrossFault("a kind of export is named twice; each is written to export/KIND", ("export",))
+            raise ClashError("a kind of export is named twice; each is written to export/KIND", ("export",))
         if self.data.packing is True:
-            raise CrossFault(
+            raise ClashError(
                 "packing true: isolation of packed examples is not proven for any method yet; use auto or false",
                 ("data", "packing"),
             )

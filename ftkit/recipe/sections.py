@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ftkit.recipe.base import CrossFault, Section
+from ftkit.recipe.base import ClashError, Section
 
 DType = Literal["float32", "bfloat16", "float16"]
 DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
@@ -127,7 +127,7 @@ class TrainSection(Section):
     @model_validator(mode="after")
     def _micro_batches_fill_the_batch(self) -> TrainSection:
         if isinstance(self.micro_batch_size, int) and self.batch_size % self.micro_batch_size:
-            raise CrossFault(
+            raise ClashError(
                 f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}",
                 ("micro_batch_size",),
                 ("batch_size",),

@@ -14,6 +14,7 @@ from ftkit.report.numbers import (
     percent,
     pick,
     pick_number,
+    plain,
     score_text,
     whole,
 )
@@ -74,7 +75,7 @@ def curves(run: RunFiles) -> Markup:
         Series(name="training", points=training, style="training"),
         Series(name="validation", points=validation, style="validation", markers=True),
     ]
-    chart = line_chart(series, title=_curve_words(series), size=(1040, 340), y_text=_axis_text, label_width=150)
+    chart = line_chart(series, title=_curve_words(series), size=(1040, 340), y_text=loss_text, label_width=150)
     keys = [element("span", line.name, class_=f"key {line.style}") for line in series if line.points]
     remarks = ["Loss says how surprised the model is by each token it should write; lower is better."]
     if len(training) > MAX_POINTS:
@@ -93,12 +94,6 @@ def curves(run: RunFiles) -> Markup:
         element("p", *keys, class_="legend"), element("div", chart, class_="scroll"), note(" ".join(remarks)),
         _validation_table(validation), _small_charts(run),
     )  # fmt: skip
-
-
-def _axis_text(value: float) -> str:
-    if value == 0:
-        return "0"
-    return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e") if abs(value) < 1e-3 else f"{value:.4g}"
 
 
 def _curve_words(series: list[Series]) -> str:
@@ -130,7 +125,7 @@ def _small_charts(run: RunFiles) -> Markup:
         if not points:
             continue
         series = Series(name=title.lower(), points=points, style=style)
-        chart = line_chart([series], title=f"{title} over the training step", size=(510, 220), y_text=_axis_text)
+        chart = line_chart([series], title=f"{title} over the training step", size=(510, 220), y_text=plain)
         figures.append(element("figure", element("figcaption", title), chart))
     return element("div", *figures, class_="pair")
 

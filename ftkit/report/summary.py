@@ -85,6 +85,8 @@ def export_passed(run: RunFiles, kind: str) -> bool | None:
     if verification is not None:
         checks = verification.get("checks")
         entries = checks if isinstance(checks, list) else []
+        if not entries:
+            return None  # nothing was checked, so nothing is proven, whatever the verdict says
         return verification.get("passed") is True and all(pick(check, "passed") is True for check in entries)
     passed = reported_export(run, kind).get("passed")
     return passed if isinstance(passed, bool) else None
@@ -164,6 +166,8 @@ def _exports_sentence(summary: Summary) -> str:
     if not outcomes:
         return "Nothing was exported."
     passed, failed = outcomes.count(True), outcomes.count(False)
+    if not passed and not failed:
+        return "No export was verified."
     if passed == len(outcomes):
         return (
             "The export passed all its checks." if passed == 1 else f"All {passed} exports passed all their checks."

@@ -75,6 +75,20 @@ def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[f
     return [index * size for index in range(first, last + 1)]
 
 
+def tick_texts(values: list[float]) -> list[str]:
+    """Labels of an axis: all with as many places as its steps need, small and large ones as powers of ten."""
+    largest = max(abs(value) for value in values)
+    step = values[1] - values[0]
+    # The hair more than the step: 0.1 as a difference of floats may come out below 0.1.
+    step_power = math.floor(math.log10(step * (1 + 1e-9)))
+    if largest < 1e-2 or largest >= 1e5:
+        power = math.floor(math.log10(largest * (1 + 1e-9)))
+        places = max(0, power - step_power)
+        return [f"{value / 10.0**power:.{places}f}e{power}" if value else "0" for value in values]
+    places = max(0, -step_power)
+    return [f"{value:.{places}f}" for value in values]
+
+
 def thinned(points: list[Point], limit: int = MAX_POINTS) -> list[Point]:
     """At most ``limit`` points, each the mean of neighbours; first and last stay where they are."""
     if len(points) <= limit:
@@ -100,7 +114,7 @@ def line_chart(
         series: What to draw; those without points are left out.
         title: What a screen reader says.
         size: Width and height of the picture.
-        y_text: How a value is written at the axis and beside the end of a line.
+        y_text: How a value is written beside the end of a line and on its markers.
         label_width: Room on the right for a name and last value at the end of each line; 0: no such labels.
     """
     drawn = [line for line in series if line.points]
@@ -114,7 +128,7 @@ def line_chart(
         left=62, right=width - max(label_width, 24), top=12, bottom=height - 44,
         x_range=(x_ticks[0], last_x), y_range=(y_ticks[0], y_ticks[-1]),
     )  # fmt: skip
-    parts = [_axes(frame, [x for x in x_ticks if x <= last_x], y_ticks, y_text)]
+    parts = [_axes(frame, [x for x in x_ticks if x <= last_x], y_ticks)]
     parts += [_line(frame, line, y_text) for line in drawn]
     if label_width:
         parts.append(_end_labels(frame, drawn, y_text))
@@ -124,12 +138,12 @@ def line_chart(
     )  # fmt: skip
 
 
-def _axes(frame: Frame, x_ticks: list[float], y_ticks: list[float], y_text: Callable[[float], str]) -> Markup:
+def _axes(frame: Frame, x_ticks: list[float], y_ticks: list[float]) -> Markup:
     parts = []
-    for value in y_ticks:
+    for value, text in zip(y_ticks, tick_texts(y_ticks), strict=True):
         y = frame.y(value)
         parts.append(element("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_="grid"))
-        parts.append(element("text", y_text(value), x=frame.left - 8, y=y + 4, text_anchor="end"))
+        parts.append(element("text", text, x=frame.left - 8, y=y + 4, text_anchor="end"))
     for value in x_ticks:
         x = frame.x(value)
         parts.append(element("line", x1=x, x2=x, y1=frame.bottom, y2=frame.bottom + 5, class_="axis"))
@@ -158,11 +172,11 @@ def _line(frame: Frame, line: Series, y_text: Callable[[float], str]) -> Markup:
 
 
 def _end_labels(frame: Frame, lines: list[Series], y_text: Callable[[float], str]) -> Markup:
-    """Name and last value at the end of each line, moved apart where two would overlap."""
+    """Name and last value of each line on its height, moved apart where two would overlap."""
     return join(
         *(
             element("text", f"{line.name} {y_text(line.points[-1][1])}",
-                    x=frame.x(line.points[-1][0]) + 12, y=y + 4, class_=f"label {line.style}")
+                    x=frame.right + 10, y=y + 4, class_=f"label {line.style}")
             for y, line in _apart(frame, lines)
         )
     )  # fmt: skip

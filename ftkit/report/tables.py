@@ -21,6 +21,8 @@ CHECKS = {
     "differs_from_base": "Holds the training: far from the base, close to the trained model",
     "greedy_text_match": "Writes the same text as the trained model",
 }
+# Every other limit is an upper one.
+AT_LEAST = {"top1_agreement"}
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -71,7 +73,7 @@ def _sum_verdict(rows_in: float | None, total: float) -> Markup:
 def _remarks(report: dict[str, Any]) -> Markup:
     truncated, duplicates, leaks = (pick_number(report, key) for key in ("truncated", "duplicates", "leaks"))
     items = [
-        ("cut to the longest length allowed; the rest of them was not learnt", truncated),
+        ("rows cut to the longest length allowed; the rest of them was not learnt", truncated),
         ("training rows repeat an earlier one", duplicates),
         ("validation rows are also trained on, which makes validation look too good", leaks),
     ]
@@ -88,8 +90,8 @@ def _token_table(report: dict[str, Any]) -> Markup:
     share = percent(supervised / tokens) if supervised is not None and tokens else NONE
     stops = report.get("stop_tokens")
     shown = [element("code", str(stop)) for stop in stops] if isinstance(stops, list) else []
-    template = {True: "yes", False: "no, plain text"}.get(report.get("chat_template") is True)
-    rows = [
+    template = "yes" if report.get("chat_template") is True else "no"
+    rows: list[list[str]] = [
         ["tokens in training rows", whole(tokens)],
         ["of these, learnt from (supervised)", f"{whole(supervised)} ({share})"],
         ["tokens that end an answer", join(*(join(code, " ") for code in shown)) if shown else "none"],
@@ -104,7 +106,7 @@ def _length_table(lengths: dict[str, Any], max_length: float | None) -> Markup:
     head = ["Tokens a row", *names.values()]
     if max_length is not None:
         head, cells = [*head, "allowed"], [*cells, plain(max_length)]
-    return table(head, [["training rows", *cells]], numeric=tuple(range(1, len(head))))
+    return table(head, [["training rows", *cells]], numeric=tuple(range(1, len(head))), class_="narrow")
 
 
 def _file_table(files: Any) -> Markup:
@@ -129,14 +131,20 @@ def exports(run: RunFiles) -> Markup:
 
 def _export(run: RunFiles, kind: str) -> Markup:
     reported, passed = reported_export(run, kind), export_passed(run, kind)
-    verdict = element("span", "● not verified", class_="open") if passed is None else mark(passed)
+    written = kind in run.verifications or bool(reported)
+    unproven = element("span", "● not verified" if written else "● not written", class_="open")
+    verdict = unproven if passed is None else mark(passed)
     facts = [str(reported[key]) for key in ("dtype", "path") if reported.get(key)]
     title = element("h3", kind, " ", verdict)
     listed = pick(run.verifications.get(kind), "checks")
     checks = [check for check in listed if isinstance(check, dict)] if isinstance(listed, list) else []
     if checks:
-        body = table(["Check", "Outcome", "Measured", "Limit", "Detail"], [_check_row(check) for check in checks])
-    elif kind not in run.verifications and not reported:
+        body = table(
+            ["Check", "Outcome", "Measured", "Limit", "Detail"],
+            [_check_row(check) for check in checks],
+            class_="checks",
+        )
+    elif not written:
         body = note("The recipe asks for it, but it was not written.")
     else:
         body = note("Its checks are not in the run folder.")
@@ -153,9 +161,16 @@ def _check_row(check: dict[str, Any]) -> list[str]:
         title,
         mark(check.get("passed") is True),
         _value(value),
-        element("span", "the same", class_="quiet") if same else _value(limit),
+        element("span", "the same", class_="quiet") if same else _limit(limit),
         str(check.get("detail") or ""),
     ]
+
+
+def _limit(limit: Any) -> str:
+    """Limits with their direction, so that nobody has to know whether more is better."""
+    if not isinstance(limit, dict):
+        return _value(limit)
+    return _value({f"{key} {'≥' if key in AT_LEAST else '≤'}": value for key, value in limit.items()})
 
 
 def _value(value: Any) -> str:

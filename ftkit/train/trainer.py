@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 import signal
 import tempfile
 import threading
@@ -38,6 +39,7 @@ from ftkit.train.allocator import keep_freed_memory
 from ftkit.train.batches import StepSampler, count_steps
 from ftkit.train.checkpoint import (
     checkpoint_folder,
+    is_whole,
     load_optimizer,
     load_random_states,
     load_trainable,
@@ -279,9 +281,11 @@ class _Schedule(TrainerCallback):  # type: ignore[misc]
         spec, step = self.trainer.spec, state.global_step
         last = step >= state.max_steps
         stopping = self.trainer.stop.is_set()
-        control.should_log = control.should_log or last or stopping
         control.should_evaluate = bool(self.trainer.validation) and (last or step % spec.validate_every == 0)
         control.should_save = last or stopping or step % spec.checkpoint_every == 0
+        # No checkpoint without a line before it: logging is what notices a NaN, and a line that spans a checkpoint
+        # would lack the steps before it when the run is resumed there.
+        control.should_log = control.should_log or control.should_save
         control.should_training_stop = last or stopping
         return control
 
@@ -341,6 +345,11 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validation loss, each token counting the same, as one line of metrics."""
         loss = mean_loss(self.model, self.validation, compute=self.spec.compute).mean
+        if not math.isfinite(loss):
+            raise TrainingStoppedError(
+                f"step {self.state.global_step}: the validation loss is {loss}",
+                fix="Lower train.learning_rate, or look for damaged rows. The last checkpoint is intact.",
+            )
         self.counters.validation_loss = loss
         self._write({"validation_loss": loss})
         self.control.should_evaluate = False
@@ -385,8 +394,9 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = self.spec.folder / "checkpoints"
         target = checkpoint_folder(folder, self.state.global_step)
-        if target.exists():
+        if is_whole(target):
             return
+        shutil.rmtree(target, ignore_errors=True)  # a damaged one, which a resume passed over
         self._count_time_and_memory()
         state = json.dumps(self.state.__dict__ | {"log_history": []}, default=str)
         save_checkpoint(

@@ -18,11 +18,15 @@ CPU = torch.device("cpu")
 FAMILIES = ("llama", "qwen2", "mistral", "gemma2", "gpt2")
 ROTARY = ("llama", "qwen2", "mistral", "gemma2")
 # Ids of three rows, with labels that leave out each row's beginning.
-IDS = torch.tensor([[5, 60, 7, 80, 9, 100, 11, 120], [13, 140, 15, 160, 17, 180, 19, 200], [21, 30, 23, 40, 25, 2, 0, 0]])
+IDS = torch.tensor(
+    [[5, 60, 7, 80, 9, 100, 11, 120], [13, 140, 15, 160, 17, 180, 19, 200], [21, 30, 23, 40, 25, 2, 0, 0]]
+)
 BATCH = {
     "input_ids": IDS,
     "attention_mask": torch.tensor([[1] * 8, [1] * 8, [1] * 6 + [0] * 2]),
-    "labels": torch.where(torch.tensor([[0] * 3 + [1] * 5, [0] * 4 + [1] * 4, [0, 0, 1, 1, 1, 1, 0, 0]]) > 0, IDS, -100),
+    "labels": torch.where(
+        torch.tensor([[0] * 3 + [1] * 5, [0] * 4 + [1] * 4, [0, 0, 1, 1, 1, 1, 0, 0]]) > 0, IDS, -100
+    ),
 }
 
 

@@ -219,14 +219,18 @@ def test_names_that_match_nothing_are_refused_with_what_exists(recipe, bases):
 
 def test_every_wrong_layer_name_is_listed_in_one_pass(bases):
     with pytest.raises(RecipeError) as caught:
-        LoRAMethod(target_modules=("q_prj", "v_prj")).attach(load_model(bases / "llama", dtype=torch.float32, device=CPU))
+        LoRAMethod(target_modules=("q_prj", "v_prj")).attach(
+            load_model(bases / "llama", dtype=torch.float32, device=CPU)
+        )
 
     assert len(caught.value.problems) == 2
 
 
 def test_float32_master_weights_move_by_updates_that_bfloat16_weights_would_swallow(tmp_path):
     folder = tiny_model_folder(tmp_path / "model", dtype="bfloat16")
-    held = choose_precision("bfloat16", checkpoint="bfloat16", device=CPU, master_weights=FullMethod.trains_base_weights)
+    held = choose_precision(
+        "bfloat16", checkpoint="bfloat16", device=CPU, master_weights=FullMethod.trains_base_weights
+    )
     assert (held.weights, held.compute) == (torch.float32, torch.bfloat16)
 
     def moved(dtype: torch.dtype) -> float:

@@ -109,7 +109,9 @@ def test_an_invalid_json_file_is_a_fault_and_not_a_crash(text, expected, tmp_pat
     assert fault(tmp_path / "rows.json").startswith(expected)
 
 
-@pytest.mark.parametrize(("name", "text"), [("rows.jsonl", ""), ("rows.csv", "prompt,completion\n"), ("rows.json", "[]")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("rows.jsonl", ""), ("rows.csv", "prompt,completion\n"), ("rows.json", "[]")]
+)
 def test_a_file_without_rows_is_refused(name, text, tmp_path):
     (tmp_path / name).write_text(text)
 
@@ -152,7 +154,6 @@ def test_faults_found_while_tokenising_come_in_one_pass_too(tmp_path):
 
 
 def test_a_conversation_without_a_chat_template_is_refused_and_the_shipped_templates_are_named(tmp_path):
-    from tests.tiny import tiny_tokenizer
 
     path = write_jsonl(tmp_path / "rows.jsonl", [chat("hi", "yo")])
     assert fault(path, tokenizer=tiny_tokenizer(template=None)) == (

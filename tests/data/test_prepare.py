@@ -62,9 +62,7 @@ rows = st.lists(st.lists(words, min_size=2, max_size=2).map(lambda texts: chat(*
 def test_rows_in_are_trained_or_validation_or_dropped_whatever_the_rows(rows, max_length, fraction):
     with tempfile.TemporaryDirectory() as folder:
         try:
-            prepared = prepare_rows(
-                Path(folder), rows, max_length=max_length, overflow="drop", validation=fraction
-            )
+            prepared = prepare_rows(Path(folder), rows, max_length=max_length, overflow="drop", validation=fraction)
         except DataError as error:
             assert "no row is left to train on" in str(error)
             return

@@ -150,7 +150,9 @@ def test_a_source_has_its_own_format_columns_and_row_limit(tmp_path):
 def test_a_row_that_fits_two_formats_is_refused_until_one_is_named(tmp_path):
     row = {"prompt": "hi", "completion": "yo", "text": "hiyo"}
 
-    with pytest.raises(DataError, match=r"rows\.jsonl:1: fits several formats: prompt-completion, text\n.*data\.format"):
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl:1: fits several formats: prompt-completion, text\n.*data\.format"
+    ):
         prepare_rows(tmp_path, [row])
     assert prepare_rows(tmp_path, [row], format="prompt-completion").report.trained == 1
 

@@ -73,7 +73,9 @@ def test_every_token_counts_the_same_however_rows_are_batched(monkeypatch, tiny_
     assert losses[0].mean == pytest.approx(losses[2].mean, abs=1e-5)
 
 
-def test_the_head_at_supervised_positions_alone_gives_the_loss_and_gradients_of_the_full_head(monkeypatch, tiny_llama):
+def test_the_head_at_supervised_positions_alone_gives_the_loss_and_gradients_of_the_full_head(
+    monkeypatch, tiny_llama
+):
     model = load_model(tiny_llama, dtype=torch.float32, device=CPU)
     batch = collate([example([5, 6, 7, 8], [-100, -100, 7, -100]), example([9, 10], [-100, 10])])
     assert keeps_chosen_logits(model)

@@ -65,7 +65,7 @@ def test_what_is_no_folder_and_no_name_is_refused_without_the_hub(name, monkeypa
 
 
 def test_a_misspelt_known_name_gets_the_right_one():
-    with pytest.raises(ModelError, match="Did you mean 'smollm2-135m'?"):
+    with pytest.raises(ModelError, match=r"Did you mean 'smollm2-135m'\?"):
         find_base("smolm2-135m")
 
 

@@ -24,7 +24,11 @@ count = st.integers(1, 10**9)
 columns = st.none() | st.dictionaries(words, words, max_size=3)
 sources = st.fixed_dictionaries(
     {"path": paths},
-    optional={"format": st.sampled_from(["auto", "text", "alpaca"]), "columns": columns, "max_rows": st.none() | count},
+    optional={
+        "format": st.sampled_from(["auto", "text", "alpaca"]),
+        "columns": columns,
+        "max_rows": st.none() | count,
+    },
 )
 lora = {"rank": count, "alpha": positive, "dropout": share,
         "target_modules": st.just("all-linear") | st.lists(words, min_size=1, max_size=3)}  # fmt: skip
@@ -38,11 +42,18 @@ any_recipe = st.sampled_from(list(METHODS)).flatmap(
         recipe,
         model=st.fixed_dictionaries(
             {"path": st.sampled_from(["/tmp/none/m", "org/name", "no", "1e5", "null"])},
-            optional={"revision": st.none() | words, "chat_template": st.sampled_from([None, "chatml", "/a/b.jinja"])},
+            optional={
+                "revision": st.none() | words,
+                "chat_template": st.sampled_from([None, "chatml", "/a/b.jinja"]),
+            },
         ),
         data=st.fixed_dictionaries(
             {"train": st.lists(sources, min_size=1, max_size=3)},
-            optional={"validation": st.none() | share | paths, "columns": columns, "max_length": st.integers(2, 9**9)},
+            optional={
+                "validation": st.none() | share | paths,
+                "columns": columns,
+                "max_length": st.integers(2, 9**9),
+            },
         ),
         method=st.fixed_dictionaries({}, optional=METHODS[recipe]),
         train=st.fixed_dictionaries(

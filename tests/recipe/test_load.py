@@ -317,7 +317,7 @@ def test_a_file_that_is_not_utf_8_is_refused_with_the_line_of_the_first_wrong_by
 
 
 def test_a_missing_file_is_a_recipe_error_that_says_how_to_find_one(tmp_path):
-    with pytest.raises(RecipeError, match="No such file or directory\n  .*ftkit recipes"):
+    with pytest.raises(RecipeError, match=r"No such file or directory\n  .*ftkit recipes"):
         load_recipe(tmp_path / "none.yaml")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from ftkit.errors import RecipeError
 from ftkit.recipe import load_recipe
+from ftkit.recipe.overrides import apply_overrides
 
 RECIPE = """\
 recipe: lora
@@ -141,7 +142,7 @@ def test_a_clash_names_whichever_of_the_two_keys_was_overridden(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text(RECIPE + "export: [adapter]\n", encoding="utf-8")
 
-    with pytest.raises(RecipeError, match="^override 'recipe=full': recipe: full has no 'adapter' export"):
+    with pytest.raises(RecipeError, match=r"^override 'recipe=full': recipe: full has no 'adapter' export"):
         load_recipe(path, ["recipe=full"])
 
 
@@ -161,3 +162,13 @@ def test_all_malformed_overrides_are_reported_together(fault):
         "override 'train.seed=[1': not YAML: expected ',' or ']', but got '<stream end>'",
         "override 'recipe.x=1': recipe is a value, not a section",
     ]
+
+
+def test_the_values_given_are_not_changed_in_place():
+    values = {"recipe": "lora", "train": {"seed": 3}}
+
+    changed, origins = apply_overrides(values, ["train.seed=4", "~recipe"])
+
+    assert values == {"recipe": "lora", "train": {"seed": 3}}
+    assert changed == {"train": {"seed": 4}}
+    assert origins == {("train", "seed"): "train.seed=4", ("recipe",): "~recipe"}

@@ -75,7 +75,12 @@ def test_a_resolved_recipe_as_ftkit_writes_it_is_valid(validator, recipe):
     [
         {"recipe": "lora", "model": "m", "data": "d"},
         {"recipe": "full", "model": "m", "data": ["a", {"path": "b"}], "export": "merged"},
-        {"recipe": "qlora", "model": {"path": "m"}, "data": {"train": "a"}, "export": ["adapter", {"kind": "merged"}]},
+        {
+            "recipe": "qlora",
+            "model": {"path": "m"},
+            "data": {"train": "a"},
+            "export": ["adapter", {"kind": "merged"}],
+        },
         {"recipe": "lora", "model": "m", "data": "d", "method": {"target_modules": ["q_proj"]}},
         {"recipe": "lora", "model": "m", "data": {"train": {"path": "a"}, "validation": None}, "export": None},
     ],

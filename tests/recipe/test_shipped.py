@@ -61,7 +61,7 @@ def test_a_copy_overwrites_nothing_and_then_writes_nothing(folder, tmp_path):
 
 
 def test_an_unknown_name_gets_the_nearest_shipped_one(folder, tmp_path):
-    with pytest.raises(UsageError, match="'quikc' is not a shipped recipe\n  Did you mean 'quick'?"):
+    with pytest.raises(UsageError, match=r"'quikc' is not a shipped recipe\n  Did you mean 'quick'\?"):
         copy_recipe("quikc", tmp_path)
 
 
