@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.evaluate.generation import Answer
-from ftkit.export.verify import Verification
 from ftkit.notices import show_notices
 from ftkit.pipeline import run as line
 from ftkit.pipeline.checking import check as check_recipe
 from ftkit.pipeline.exporting import export_run
+from ftkit.pipeline.summary import summary
 from ftkit.pipeline.target import Target, open_target
 from ftkit.recipe import Recipe
 
@@ -33,7 +33,7 @@ class Run:
         return f"Run({str(self.folder)!r})"
 
     def __str__(self) -> str:
-        return line.summary(line.FinishedRun(folder=self.folder, result=self.result))
+        return summary(self.folder, self.result)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

@@ -56,9 +56,7 @@ class FtkitError(Exception):
     def __init__(self, problems: str | Problem | Sequence[Problem], *, fix: str = "") -> None:
         if isinstance(problems, str):
             problems = Problem(what=problems, fix=fix)
-        self.problems: tuple[Problem, ...] = (
-            (problems,) if isinstance(problems, Problem) else tuple(problems)
-        )
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__(self._text())
 
     def _text(self) -> str:

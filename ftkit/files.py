@@ -52,11 +52,11 @@ def write_text(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
+        Path(partial).chmod(0o666 & ~_umask())
+        Path(partial).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+            Path(partial).unlink()
         raise
     sync_folder(path.parent)
 
@@ -84,8 +84,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             for name in names:
                 _settle(Path(root) / name)
             sync_folder(Path(root))
-        os.chmod(partial, 0o777 & ~_umask())
-        os.replace(partial, path)
+        partial.chmod(0o777 & ~_umask())
+        partial.replace(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -107,7 +107,7 @@ def _settle(path: Path) -> None:
     safetensors creates its files with mode 0600 whatever the umask, and a model that other users of the
     machine cannot read is no use to a server that runs under another account.
     """
-    os.chmod(path, 0o666 & ~_umask())
+    path.chmod(0o666 & ~_umask())
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 

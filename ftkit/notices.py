@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 log = logging.getLogger("ftkit")
 
 
-class _StderrNow(logging.StreamHandler):  # type: ignore[type-arg]
+class _StderrNow(logging.StreamHandler[Any]):
     """Writes to whatever ``sys.stderr`` is at the moment, as notebooks and test runners replace it."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> object:  # type: ignore[override]
+    def stream(self) -> object:
         return sys.stderr
 
 

@@ -11,13 +11,13 @@ import torch
 from tokenizers import Tokenizer as RawTokenizer
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModelForCausalLM,
     Gemma2Config,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
-    AutoModelForCausalLM,
 )
 
 CHATML = (
@@ -30,8 +30,14 @@ CORPUS = [
     'A customer writes: where is my order L1234? {"topic": "delivery", "urgent": false}',
     "the quick brown fox jumps over the lazy dog 0123456789 assistant user system tool",
 ]
-SIZES: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-                         "num_key_value_heads": 2, "max_position_embeddings": 512}
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
 
 
 @cache
@@ -79,8 +85,9 @@ def tiny_config(family: str, vocabulary: int) -> Any:
     raise ValueError(family)
 
 
-def tiny_model_folder(folder: Path, family: str = "llama", *, seed: int = 0, dtype: str = "float32",
-                      tokenizer: Any = None) -> Path:
+def tiny_model_folder(
+    folder: Path, family: str = "llama", *, seed: int = 0, dtype: str = "float32", tokenizer: Any = None
+) -> Path:
     """A complete model folder: weights, config, tokenizer with template, generation config."""
     tokenizer = tokenizer or tiny_tokenizer()
     torch.manual_seed(seed)
@@ -98,8 +105,12 @@ def write_rows(path: Path, count: int = 24) -> Path:
     """Chat rows about colours and numbers: each answer follows from its question."""
     colours = ["red", "green", "blue", "black", "white", "brown"]
     rows = [
-        {"messages": [{"role": "user", "content": f"What colour is thing {index}?"},
-                      {"role": "assistant", "content": f"{colours[index % 6]} {index}"}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"What colour is thing {index}?"},
+                {"role": "assistant", "content": f"{colours[index % 6]} {index}"},
+            ]
+        }
         for index in range(count)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)

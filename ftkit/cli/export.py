@@ -14,9 +14,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     kind: Annotated[str, typer.Option("--to", help="adapter or merged.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder.")],
-    dtype: Annotated[
-        str, typer.Option(help="Of merged weights: auto, float32, bfloat16, float16.")
-    ] = "auto",
+    dtype: Annotated[str, typer.Option(help="Of merged weights: auto, float32, bfloat16, float16.")] = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -25,7 +25,10 @@ def recipes(
         found = shipped_recipes()
         if as_json:
             print_json(
-                [{"name": item.name, "recipe": item.method, "about": item.about, "path": str(item.path)} for item in found]
+                [
+                    {"name": item.name, "recipe": item.method, "about": item.about, "path": str(item.path)}
+                    for item in found
+                ]
             )
         else:
             for item in found:
@@ -33,7 +36,8 @@ def recipes(
         return
     if action != "copy" or name is None or file is None:
         raise UsageError(
-            "use: ftkit recipes, or ftkit recipes copy NAME FILE", fix="NAME is one of those that `ftkit recipes` lists."
+            "use: ftkit recipes, or ftkit recipes copy NAME FILE",
+            fix="NAME is one of those that `ftkit recipes` lists.",
         )
     written = copy_recipe(name, file)
     if as_json:

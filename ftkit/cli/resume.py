@@ -16,7 +16,7 @@ def resume(
     """Go on after any interruption, with the same result as if there had been none."""
     from ftkit.cli.samples import print_samples
     from ftkit.pipeline.run import resume as resume_run
-    from ftkit.pipeline.run import summary
+    from ftkit.pipeline.summary import summary
 
     finished = resume_run(run, quiet=quiet)
     if as_json:
@@ -24,4 +24,4 @@ def resume(
     else:
         if not quiet:
             print_samples(finished.folder / "samples.json")
-        typer.echo(summary(finished))
+        typer.echo(summary(finished.folder, finished.result))

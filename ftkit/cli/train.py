@@ -20,7 +20,8 @@ def train(
 
     loaded = load_recipe(find_recipe(recipe), overrides or [])  # before torch: a typo answers at once
     from ftkit.cli.samples import print_samples
-    from ftkit.pipeline.run import run, summary
+    from ftkit.pipeline.run import run
+    from ftkit.pipeline.summary import summary
 
     finished = run(loaded, quiet=quiet)
     if as_json:
@@ -28,4 +29,4 @@ def train(
     else:
         if not quiet:
             print_samples(finished.folder / "samples.json")
-        typer.echo(summary(finished))
+        typer.echo(summary(finished.folder, finished.result))

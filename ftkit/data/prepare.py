@@ -47,6 +47,7 @@ class _Side:
     """One of train and validation, tokenised."""
 
     examples: list[TokenizedExample]
+    problems: list[Problem]
     dropped: int
     truncated: int
 
@@ -71,44 +72,30 @@ def prepare(
     Raises:
         DataError: Listing every fault of every row in one pass (up to a limit).
     """
-    samples, files = _read_sources([(part.path, part.format, part.columns, part.max_rows) for part in settings.train], settings)
+    samples, files, problems = _read_sources(
+        [(part.path, part.format, part.columns, part.max_rows) for part in settings.train], settings
+    )
+    held: list[Sample] = []
     if isinstance(settings.validation, str):
-        held, held_files = _read_sources([(settings.validation, "auto", None, None)], settings)
+        held, held_files, held_problems = _read_sources([(settings.validation, "auto", None, None)], settings)
         files += held_files
-    else:
+        problems += held_problems
+    if problems:
+        raise DataError(problems[:MAX_PROBLEMS])
+    if not isinstance(settings.validation, str):
         samples, held = split_by_content(samples, settings.validation or 0.0)
     _require_template(samples + held, tokenizer, template_names)
     encode = Tokenizer(tokenizer, train_on=settings.train_on, bos_wanted=bos_wanted)
-    problems: list[Problem] = []
     total = len(samples) + len(held)
-    done = 0
 
-    def tokenise(part: Sequence[Sample]) -> _Side:
-        nonlocal done
-        examples: list[TokenizedExample] = []
-        dropped = truncated = 0
-        for sample in part:
-            done += 1
-            if progress is not None:
-                progress(done, total)
-            try:
-                example = encode(sample)
-                if len(example.input_ids) > settings.max_length:
-                    if settings.overflow == "drop":
-                        dropped += 1
-                        continue
-                    example = _cut(example, settings.max_length, settings.overflow)
-                    truncated += 1
-                _require_supervised(example)
-            except RenderFault as fault:
-                problems.append(Problem(where=sample.place, what=fault.what, fix=fault.fix))
-                continue
-            examples.append(example)
-        return _Side(examples=examples, dropped=dropped, truncated=truncated)
+    def show(done: int) -> None:
+        if progress is not None:
+            progress(done, total)
 
-    train, validation = tokenise(samples), tokenise(held)
-    if problems:
-        raise DataError(problems[:MAX_PROBLEMS])
+    train = _tokenise(samples, encode, settings, show)
+    validation = _tokenise(held, encode, settings, lambda done: show(len(samples) + done))
+    if train.problems or validation.problems:
+        raise DataError([*train.problems, *validation.problems][:MAX_PROBLEMS])
     if not train.examples:
         raise DataError(
             "no row is left to train on",
@@ -123,16 +110,45 @@ def prepare(
     )
 
 
+def _tokenise(
+    samples: Sequence[Sample], encode: Tokenizer, settings: DataSection, show: Callable[[int], None]
+) -> _Side:
+    examples: list[TokenizedExample] = []
+    problems: list[Problem] = []
+    dropped = truncated = 0
+    for done, sample in enumerate(samples, start=1):
+        show(done)
+        try:
+            example = encode(sample)
+            if len(example.input_ids) > settings.max_length:
+                if settings.overflow == "drop":
+                    dropped += 1
+                    continue
+                example = _cut(example, settings.max_length, settings.overflow)
+                truncated += 1
+            _require_supervised(example)
+        except RenderFault as fault:
+            problems.append(Problem(where=sample.place, what=fault.what, fix=fault.fix))
+            continue
+        examples.append(example)
+    return _Side(examples=examples, problems=problems, dropped=dropped, truncated=truncated)
+
+
 def _read_sources(
     sources: Sequence[tuple[str, str, dict[str, str] | None, int | None]], settings: DataSection
-) -> tuple[list[Sample], list[SourceFile]]:
-    """All samples of several sources, or every fault in them."""
+) -> tuple[list[Sample], list[SourceFile], list[Problem]]:
+    """All samples of several sources, what was read, and every fault in it."""
     samples: list[Sample] = []
     files: list[SourceFile] = []
     problems: list[Problem] = []
     for path, form, columns, max_rows in sources:
         taken = 0
-        for file in data_files(path):
+        try:
+            found_files = data_files(path)
+        except DataError as error:
+            problems += error.problems
+            continue
+        for file in found_files:
             left = None if max_rows is None else max_rows - taken
             if left == 0:
                 break
@@ -144,9 +160,7 @@ def _read_sources(
             if not found and not faults:
                 problems.append(Problem(where=str(file), what="has no rows", fix="Name a file with data."))
             files.append(SourceFile(path=str(file), sha256=sha256_file(file), format=name, rows=len(found)))
-    if problems:
-        raise DataError(problems[:MAX_PROBLEMS])
-    return samples, files
+    return samples, files, problems
 
 
 def _read_file(

@@ -129,7 +129,9 @@ class Tokenizer:
         answer = self._encode(rendered.text[begin:end])
         ids = prompt + answer + self._encode(rendered.text[end:])
         if self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != rendered.text:
-            raise RenderFault("this tokenizer adds characters between prompt and answer, so they cannot be kept apart")
+            raise RenderFault(
+                "this tokenizer adds characters between prompt and answer, so they cannot be kept apart"
+            )
         return ids, [(len(prompt), self._through_stop(ids, len(prompt), len(prompt) + len(answer)))]
 
     def _through_stop(self, ids: list[int], first: int, last: int) -> int:

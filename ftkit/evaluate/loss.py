@@ -54,9 +54,7 @@ def summed_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         targets = targets[:, kept]
     else:
         logits = model(**inputs).logits[:, :-1]
-    return cross_entropy(
-        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+    return cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
 def keeps_chosen_logits(model: nn.Module) -> bool:

@@ -53,7 +53,7 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
         ]  # fmt: skip
     lines += [
         f"Answers end with token ids {manifest.stop_tokens}, as generation_config.json says.", "",
-        "## Check it", "", "`ftkit verify .` compares bytes, tokenizer, chat template and logits with what the trained",
-        "model gave; the figures of the first check are in verify.json.", "",
+        "## Check it", "", "`ftkit verify .` compares bytes, tokenizer, chat template and logits with what the",
+        "trained model gave; the figures of the first check are in verify.json.", "",
     ]  # fmt: skip
     return "\n".join(lines)

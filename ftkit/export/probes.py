@@ -26,7 +26,7 @@ MAX_TEXTS = 8
 MAX_TOKENS = 256
 GREEDY_PROMPTS = 3
 GREEDY_TOKENS = 24
-# Full logits of the trained model and of the base, for as many positions as fit; other positions keep their top token.
+# Full logits of the trained model and of the base, at as many positions as fit; the others keep their top token.
 FULL_LOGITS_BYTES = 8 << 20
 CONVERSATIONS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("user", "Hello!\n\n 12 éß漢字 🙂"),),
@@ -63,7 +63,7 @@ class Probes:
     def save(self, folder: Path) -> None:
         """Write everything as safetensors and JSON."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for name, series in (("base", self.base), ("trained", self.trained), ("top", self.top)):
             tensors |= {f"{name}.{index}": value.contiguous() for index, value in enumerate(series)}
         save_file(tensors, folder / "logits.safetensors")

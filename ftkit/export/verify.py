@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -31,9 +32,10 @@ TIMEOUT_S = 1800
 class Limits:
     """How far an export may be from the trained model.
 
-    Both compute in float32; what differs is the rounding of the stored weights. Measured on SmolLM2-135M (max |Δlogit|,
-    mean KL): float32 2e-4 and below 1e-7; bfloat16 0.34 and 2e-4; the limits leave room for deeper models. int8: the
-    arithmetic itself rounds every layer's activations: 3.9 and 0.045 between the live model and its own weights.
+    Both compute in float32; what differs is the rounding of the stored weights. Measured on SmolLM2-135M (max
+    |Δlogit|, mean KL): float32 2e-4 and below 1e-7; bfloat16 0.34 and 2e-4; the limits leave room for deeper models.
+    int8: the arithmetic itself rounds every layer's activations: 3.9 and 0.045 between the live model and its own
+    weights.
     """
 
     max_abs_diff: float
@@ -93,10 +95,8 @@ def verify_export(folder: Path) -> Verification:
         checks.append(_check_base(base, manifest))
     checks += _check_behaviour(folder, manifest, base)
     outcome = Verification(passed=all(check.passed for check in checks), checks=tuple(checks))
-    try:
+    with contextlib.suppress(PermissionError):  # a read-only medium can still be verified
         write_json(folder / VERIFY, outcome.to_dict())
-    except PermissionError:
-        pass  # a read-only medium can still be verified
     return outcome
 
 
@@ -198,7 +198,9 @@ def _distances(probes: Probes, logits: dict[str, Tensor]) -> dict[str, float]:
     }
 
 
-def _check_tokenizer(folder: Path, manifest: ExportManifest, found: dict[str, Any], fixtures: dict[str, Any]) -> Check:
+def _check_tokenizer(
+    folder: Path, manifest: ExportManifest, found: dict[str, Any], fixtures: dict[str, Any]
+) -> Check:
     digest = tokenizer_digest(load_tokenizer(folder))
     wrong = [
         entry["text"] for entry, ids in zip(fixtures["texts"], found["texts"], strict=True) if entry["ids"] != ids
@@ -242,8 +244,14 @@ def _check_differs(distance: dict[str, float]) -> Check:
     """Closer to the trained model than to the base, by at least two to one."""
     to_trained, to_base = distance["mean_abs_diff"], distance["base_mean_abs_diff"]
     passed = to_base > 0 and to_trained < 0.5 * distance["trained_base_mean_abs_diff"]
-    detail = "" if passed else (
-        "the export equals the untouched base" if to_base == 0 else "training is lost in the rounding of the weights"
+    detail = (
+        ""
+        if passed
+        else (
+            "the export equals the untouched base"
+            if to_base == 0
+            else "training is lost in the rounding of the weights"
+        )
     )
     value = {"mean_abs_diff_to_trained": to_trained, "mean_abs_diff_to_base": to_base}
     limit = {"mean_abs_diff_to_trained": 0.5 * distance["trained_base_mean_abs_diff"]}

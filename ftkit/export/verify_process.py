@@ -1,3 +1,4 @@
+# mypy: disallow-untyped-defs=false, disallow-untyped-calls=false
 """Runs in a process of its own, with nothing of ftkit: load an artefact as its users will, and report what it does.
 
     python -I verify_process.py JOB.json OUT_FOLDER
@@ -15,7 +16,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 
-def _no_network(event, args):  # type: ignore[no-untyped-def]
+def _no_network(event, args):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
         raise PermissionError(f"verification needs no network, but {event} was called with {args[1:]}")
 
@@ -27,7 +28,7 @@ from safetensors.torch import save_file  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig  # noqa: E402
 
 
-def load(job):  # type: ignore[no-untyped-def]
+def load(job):
     """The artefact in float32, so that only the rounding of its stored weights shows."""
     options = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     if job["kind"] == "merged":
@@ -46,7 +47,7 @@ def load(job):  # type: ignore[no-untyped-def]
     return PeftModel.from_pretrained(base, job["folder"], local_files_only=True).eval()
 
 
-def measure(model, job):  # type: ignore[no-untyped-def]
+def measure(model, job):
     """Logits at the probes' positions, top tokens everywhere, greedy continuations."""
     probes = job["probes"]
     tensors, greedy = {}, []
@@ -65,7 +66,7 @@ def measure(model, job):  # type: ignore[no-untyped-def]
     return tensors, greedy
 
 
-def read_texts(tokenizer, fixtures):  # type: ignore[no-untyped-def]
+def read_texts(tokenizer, fixtures):
     """What the tokenizer and template on disk make of the fixed texts."""
     chats = []
     for chat in fixtures["chats"]:
@@ -76,7 +77,7 @@ def read_texts(tokenizer, fixtures):  # type: ignore[no-untyped-def]
     return {"chats": chats, "texts": [tokenizer(entry["text"])["input_ids"] for entry in fixtures["texts"]]}
 
 
-def main():  # type: ignore[no-untyped-def]
+def main():
     """Read the job, write the findings."""
     job, out = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2])
     tokenizer = AutoTokenizer.from_pretrained(job["folder"], local_files_only=True, trust_remote_code=False)

@@ -95,6 +95,7 @@ def write_export(trained: Trained, kind: str, dtype: str, folder: Path) -> Expor
 
 
 def _write_adapter(trained: Trained, dtype: str, folder: Path) -> str:
+    del dtype  # adapters are small; they keep the float32 that they were trained in
     trained.method.save(trained.model, folder)
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))

@@ -47,7 +47,9 @@ class FullMethod(Method):
     def save(self, model: nn.Module, folder: Path) -> None:
         """See `Method.save`. Frozen weights are not written again."""
         folder.mkdir(parents=True, exist_ok=True)
-        trained = {name: value.detach().contiguous() for name, value in model.named_parameters() if value.requires_grad}
+        trained = {
+            name: value.detach().contiguous() for name, value in model.named_parameters() if value.requires_grad
+        }
         save_file(trained, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
     def load(self, base: nn.Module, folder: Path) -> nn.Module:

@@ -51,8 +51,10 @@ class LoRAMethod(Method):
     def save(self, model: nn.Module, folder: Path) -> None:
         """See `Method.save`: adapter_model.safetensors and adapter_config.json, as PEFT reads them."""
         # "auto" would look for added tokens by asking for the base's config, on the hub if it must.
-        model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)  # type: ignore[operator]
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's own card, full of blanks; the export writes a true one
+        model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+        (folder / "README.md").unlink(
+            missing_ok=True
+        )  # PEFT's own card, full of blanks; the export writes a true one
 
     def load(self, base: nn.Module, folder: Path) -> nn.Module:
         """See `Method.load`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -48,8 +49,6 @@ def _remembered_sha256(path: Path) -> str:
     known = known if isinstance(known, dict) else {}
     if key not in known:
         known[key] = sha256_file(path)
-        try:
+        with contextlib.suppress(OSError):  # a read-only cache costs time, not correctness
             write_json(memory, known)
-        except OSError:
-            pass  # a read-only cache costs time, not correctness
     return str(known[key])

@@ -73,7 +73,8 @@ def find_base(path: str, revision: str | None = None) -> BaseModel:
         folder, revision = _known(KNOWN_MODELS[path]), revision_of(KNOWN_MODELS[path])
     elif path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise ModelError(
-            f"{path}: no such folder, and not a known model", fix=did_you_mean(path, KNOWN_MODELS, what="Known models")
+            f"{path}: no such folder, and not a known model",
+            fix=did_you_mean(path, KNOWN_MODELS, what="Known models"),
         )
     else:
         folder, revision = _from_hub(path, revision)

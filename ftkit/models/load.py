@@ -64,7 +64,7 @@ def load_model(
     if quantization_config is None:
         model = model.to(device)
     model.config.use_cache = True
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
 @contextlib.contextmanager

@@ -24,9 +24,7 @@ def default_device() -> torch.device:
     return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
 
 
-def choose_precision(
-    asked: str, *, checkpoint: str, device: torch.device, master_weights: bool
-) -> Precision:
+def choose_precision(asked: str, *, checkpoint: str, device: torch.device, master_weights: bool) -> Precision:
     """Resolve ``model.dtype``.
 
     Arithmetic is never float16: its range overflows in the backward pass without loss scaling, and every device
@@ -60,4 +58,5 @@ def arithmetic(device: torch.device, compute: torch.dtype) -> contextlib.Abstrac
     """
     if compute == torch.float32:
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=compute)
+    context: contextlib.AbstractContextManager[Any] = torch.autocast(device.type, dtype=compute)
+    return context

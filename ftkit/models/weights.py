@@ -65,7 +65,8 @@ def weight_files(folder: Path) -> list[Path]:
     pickles = [path.name for pattern in PICKLE_PATTERNS for path in sorted(folder.glob(pattern))]
     if pickles:
         raise ModelError(
-            f"{folder}: has only pickled weights ({pickles[0]}), which can run code when opened; ftkit reads safetensors",
+            f"{folder}: has only pickled weights ({pickles[0]}), which can run code when opened; ftkit reads "
+            "safetensors",
             fix="Ask the publisher for safetensors, or convert them on a machine that you can afford to lose.",
         )
     raise ModelError(

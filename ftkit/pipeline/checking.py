@@ -68,4 +68,3 @@ def _stretches(tokenizer: Any, example: Any) -> list[dict[str, Any]]:
         else:
             groups.append((counts, [token]))
     return [{"supervised": counts, "text": tokenizer.decode(tokens)} for counts, tokens in groups]
-

@@ -77,7 +77,9 @@ def finish_exports(trained: Trained, wanted: Sequence[ExportSection], folder: Ru
     return entries
 
 
-def export_run(path: str | Path, kind: str, output: str | Path, *, dtype: str = "auto", quiet: bool = False) -> Verification:
+def export_run(
+    path: str | Path, kind: str, output: str | Path, *, dtype: str = "auto", quiet: bool = False
+) -> Verification:
     """Export a finished run once more, in another kind, dtype or place.
 
     Raises:

@@ -30,7 +30,7 @@ from ftkit.report.page import write_report
 from ftkit.train.checkpoint import newest_checkpoint
 from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.trainer import FitSpec, TrainResult, fit
-from ftkit.units import format_bytes, format_count, format_duration
+from ftkit.units import format_bytes, format_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +219,7 @@ def _measure_base(
         metrics=session.recipe.evaluate.metrics,
         title="answers before",
     )
-    probes = choose_probes(data.validation or data.train, vocabulary=int(model.config.vocab_size))  # type: ignore[union-attr, arg-type]
+    probes = choose_probes(data.validation or data.train, vocabulary=int(model.config.vocab_size))
     with session.method.float32_arithmetic(model):
         measure_base(probes, model)
     probes.save(folder.probes)
@@ -252,9 +252,7 @@ def _fit_spec(session: Session, needs: Estimate, folder: RunFolder) -> FitSpec:
     )
 
 
-def _write_samples(
-    folder: RunFolder, questions: AnswerSet, before: list[str], after: list[str], count: int
-) -> None:
+def _write_samples(folder: RunFolder, questions: AnswerSet, before: list[str], after: list[str], count: int) -> None:
     rows = zip(questions.questions, questions.references, before, after, strict=True)
     samples = [
         {"prompt": prompt, "reference": reference, "before": first, "after": second}
@@ -300,22 +298,3 @@ def _result(
         "exports": exports,
         "versions": library_versions(),
     }
-
-
-def summary(finished: FinishedRun) -> str:
-    """The outcome in a few lines, for a terminal."""
-    result = finished.result
-    losses, lines = result["losses"], []
-    if losses["validation_before"] is not None and losses["validation_after"] is not None:
-        lines.append(f"validation loss  {losses['validation_before']:.4f} -> {losses['validation_after']:.4f}")
-    for name, after in result["metrics"]["after"].items():
-        lines.append(f"{name}  {result['metrics']['before'][name]:.1%} -> {after:.1%}")
-    lines.append(
-        f"{result['steps']} steps, {format_count(result['tokens'])} tokens in {format_duration(result['wall_s'])} "
-        f"({result['tokens_per_s']:.0f} tokens/s), peak memory {format_bytes(result['peak_memory_bytes'])}"
-    )
-    for entry in result["exports"]:
-        lines.append(f"export {entry['kind']}: {'verified' if entry['passed'] else 'FAILED'}  {entry['path']}")
-    lines.append(f"report: {finished.folder / 'report.html'}")
-    return "\n".join(lines)
-

@@ -103,6 +103,4 @@ def open_session(recipe: Recipe) -> Session:
         device=device,
         master_weights=method.trains_base_weights,
     )
-    return Session(
-        recipe=recipe, method=method, base=base, tokenizer=tokenizer, device=device, precision=precision
-    )
+    return Session(recipe=recipe, method=method, base=base, tokenizer=tokenizer, device=device, precision=precision)

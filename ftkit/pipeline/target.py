@@ -54,7 +54,7 @@ class Target:
         if not all(ids):
             raise DataError("a prompt is empty", fix="Give at least one character.")
         with ProgressBar("answering", len(ids)) as bar:
-            return generate(
+            answers: list[Answer] = generate(
                 self.model,
                 ids,
                 self.tokenizer,
@@ -62,6 +62,7 @@ class Target:
                 max_new_tokens=max_new_tokens,
                 progress=bar if len(ids) > 1 else None,
             )
+        return answers
 
     def evaluate(
         self, data: str | Path, *, metrics: Sequence[str] = (), settings: dict[str, Any] | None = None
@@ -79,7 +80,7 @@ class Target:
         options = dict(settings or {})
         max_new_tokens = options.pop("max_new_tokens", 256)
         prepared = prepare(
-            DataSection(train=data, validation=None, **options),
+            DataSection.model_validate({"train": data, "validation": None, **options}),
             self.tokenizer,
             bos_wanted=wants_bos(self.tokenizer),
             template_names=template_names(),
@@ -132,9 +133,7 @@ def _open_run(folder: RunFolder) -> Target:
     session = open_session(folder.recipe())
     model = load_trained(session, folder)
     stops = folder.read("run.json")["stop_tokens"]
-    return Target(
-        model=model, tokenizer=session.tokenizer, stop_token_ids=stops, compute=session.precision.compute
-    )
+    return Target(model=model, tokenizer=session.tokenizer, stop_token_ids=stops, compute=session.precision.compute)
 
 
 def _open_export(folder: Path) -> Target:

@@ -145,9 +145,9 @@ def _key_path(loc: tuple[int | str, ...], values: Any, *, missing: bool) -> KeyP
     """The part of pydantic's location that the person wrote; the rest names branches of a union."""
     path: list[str | int] = []
     for step in loc:
-        if isinstance(values, dict) and step in values:
-            values = values[step]
-        elif isinstance(values, list) and isinstance(step, int) and step < len(values):
+        if (isinstance(values, dict) and step in values) or (
+            isinstance(values, list) and isinstance(step, int) and step < len(values)
+        ):
             values = values[step]
         elif isinstance(values, list) and step == DataSection.OBVIOUS_KEY:
             continue  # a list that stands for its section

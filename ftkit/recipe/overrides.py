@@ -33,7 +33,9 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> tuple[d
             problems += [Problem(where=f"override {override!r}", what=problem.what) for problem in error.problems]
         except ValueError as error:
             problems.append(
-                Problem(where=f"override {override!r}", what=str(error), fix="Write section.key=value, or ~section.key.")
+                Problem(
+                    where=f"override {override!r}", what=str(error), fix="Write section.key=value, or ~section.key."
+                )
             )
     if problems:
         raise RecipeError(problems)

@@ -30,9 +30,7 @@ class Recipe(Section):
     export: Annotated[
         tuple[ExportSection, ...] | None,
         BeforeValidator(_exports, json_schema_input_type=ExportSection | tuple[ExportSection, ...] | None),
-    ] = Field(
-        default=None, description="Artefacts to write and verify. null: every kind that the method has."
-    )
+    ] = Field(default=None, description="Artefacts to write and verify. null: every kind that the method has.")
     output: str | None = Field(default=None, min_length=1, description="The run folder. null: runs/ and the method.")
 
     @model_validator(mode="after")

@@ -65,7 +65,9 @@ def parse_yaml(text: str, name: str) -> Document:
         return Document(values=_plain(node, (), lines, parser, name, open_nodes=()), lines=lines)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise RecipeError(Problem(where=f"{name}:{line}", what=f"not YAML: {error.problem or error.context}")) from None
+        raise RecipeError(
+            Problem(where=f"{name}:{line}", what=f"not YAML: {error.problem or error.context}")
+        ) from None
     except RecursionError:
         raise RecipeError(Problem(where=name, what="is nested too deeply to be a recipe")) from None
     except (YAMLError, ValueError) as error:

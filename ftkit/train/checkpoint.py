@@ -1,12 +1,12 @@
 """Checkpoints: complete or invisible, without pickle.
 
-    checkpoints/step-00000100/
-      trained.safetensors      parameters that train
-      optimizer.safetensors    AdamW's moments, one entry per parameter and moment
-      random.safetensors       generator states
-      state.json               step, scheduler, counters
-      trainer_state.json       the Trainer's own account
-      checkpoint.json          size and sha256 of all of these; written last
+checkpoints/step-00000100/
+  trained.safetensors      parameters that train
+  optimizer.safetensors    AdamW's moments, one entry per parameter and moment
+  random.safetensors       generator states
+  state.json               step, scheduler, counters
+  trainer_state.json       the Trainer's own account
+  checkpoint.json          size and sha256 of all of these; written last
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def _split_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[
         for name, value in _tensors(moments.items())
     }
     groups = [
-        {key: value for key, value in group.items() if not isinstance(value, Tensor)} for group in state["param_groups"]
+        {key: value for key, value in group.items() if not isinstance(value, Tensor)}
+        for group in state["param_groups"]
     ]
     return tensors, groups
 

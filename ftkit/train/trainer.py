@@ -17,7 +17,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -263,7 +263,7 @@ class _Examples(Dataset[TokenizedExample]):
         return self.examples[index]
 
 
-class _Schedule(TrainerCallback):  # type: ignore[misc]
+class _Schedule(TrainerCallback):
     """When to validate, to save and to stop."""
 
     def __init__(self, trainer: _StepTrainer) -> None:
@@ -290,7 +290,7 @@ class _Schedule(TrainerCallback):  # type: ignore[misc]
         return control
 
 
-class _StepTrainer(Trainer):  # type: ignore[misc]
+class _StepTrainer(Trainer):
     """The Trainer with our batches, our loss, our log and our checkpoints."""
 
     def __init__(
@@ -317,7 +317,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         if spec.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            model.gradient_checkpointing_enable({"use_reentrant": False})
             if hasattr(model, "enable_input_require_grads"):
                 model.enable_input_require_grads()
 
@@ -330,7 +330,11 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         return self.sampler
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Tensor:
         """Mean over the supervised tokens of the whole optimizer step, whatever it is cut into."""
         assert not return_outputs, "only the training loop calls this"
@@ -434,7 +438,7 @@ def _stop_on_signals() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         event.set()
 
-    before: dict[int, Callable[..., Any] | int | None] = {}
+    before: dict[signal.Signals, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         before[number] = signal.signal(number, handle)
     try:

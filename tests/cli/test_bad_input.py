@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tests.cli.running import ftkit, write_recipe
+from tests.cli.running import ftkit, start_ftkit, write_recipe
 from tests.tiny import tiny_model_folder, tiny_tokenizer, write_rows
 
 GOOD = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
@@ -113,19 +111,14 @@ def test_an_output_folder_with_something_in_it_is_left_alone(folder):
 
 
 def test_a_second_process_in_the_same_folder_is_refused_while_the_first_works(folder, tiny_llama):
-    first = subprocess.Popen(
-        [sys.executable, "-m", "ftkit", "train", str(folder / "recipe.yaml"), "train.epochs=400"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    first = start_ftkit("train", folder / "recipe.yaml", "train.epochs=400")
     try:
         _wait_for(folder / "run" / "metrics.jsonl")
         outcome = ftkit("train", folder / "recipe.yaml")
         resumed = ftkit("resume", folder / "run")
     finally:
         first.kill()
-        first.wait()
+        first.communicate()
 
     assert outcome.code == resumed.code == 2
     assert "another process" in outcome.err
@@ -133,13 +126,7 @@ def test_a_second_process_in_the_same_folder_is_refused_while_the_first_works(fo
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_resume_finishes(folder):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ftkit", "train", str(folder / "recipe.yaml"), "train.epochs=60", "--quiet"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start_ftkit("train", folder / "recipe.yaml", "train.epochs=60", "--quiet")
     _wait_for(folder / "run" / "checkpoints" / "step-00000004")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -155,15 +142,10 @@ def test_ctrl_c_saves_says_how_to_go_on_and_resume_finishes(folder):
 
 
 def test_a_resume_after_the_recipe_or_the_data_changed_is_refused(folder):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ftkit", "train", str(folder / "recipe.yaml"), "train.epochs=400"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start_ftkit("train", folder / "recipe.yaml", "train.epochs=400")
     _wait_for(folder / "run" / "metrics.jsonl")
     process.kill()
-    process.wait()
+    process.communicate()
     recipe = folder / "run" / "recipe.yaml"
     text = recipe.read_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import pytest
@@ -43,7 +44,8 @@ def test_result_json_has_the_keys_of_the_contract(trained):
         "trainable_parameters", "total_parameters", "exports", "metrics", "losses",
     } <= set(result)  # fmt: skip
     assert set(result["metrics"]) == {"before", "after"}
-    assert printed["steps"] == result["steps"] == 4  # 32 training rows in steps of 8
+    trained_rows = json.loads((folder / "run" / "data_report.json").read_text())["trained"]
+    assert printed["steps"] == result["steps"] == math.ceil(trained_rows / 8)
     assert 0 < result["trainable_parameters"] < result["total_parameters"]
     assert result["peak_memory_bytes"] > 100e6
 
@@ -54,8 +56,9 @@ def test_the_first_line_of_the_metrics_is_the_untouched_base(trained):
 
     assert lines[0]["step"] == 0
     assert lines[0]["validation_loss"] > 0
-    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
-    assert lines[-1]["step"] == 4
+    steps = json.loads((folder / "run" / "result.json").read_text())["steps"]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, steps + 1))
+    assert lines[-1]["step"] == steps
     assert "validation_loss" in lines[-1]
     assert {"epoch", "learning_rate", "grad_norm", "tokens", "supervised_tokens", "tokens_per_s", "wall_s",
             "peak_memory_bytes"} <= set(lines[1])  # fmt: skip
@@ -75,7 +78,8 @@ def test_verify_passes_and_prints_verify_json(trained):
     assert outcome.code == 0, outcome.err
     names = [check["name"] for check in json.loads(outcome.out)["checks"]]
     assert {
-        "files", "loads", "tokenizer", "chat_template", "logits_match_trained", "differs_from_base", "greedy_text_match",
+        "files", "loads", "tokenizer", "chat_template", "logits_match_trained", "differs_from_base",
+        "greedy_text_match",
     } <= set(names)  # fmt: skip
 
 
@@ -125,7 +129,9 @@ def test_a_second_train_into_the_same_folder_is_refused(trained):
 
 def test_export_writes_another_dtype_verified(trained):
     folder, _ = trained
-    outcome = ftkit("export", folder / "run", "--to", "merged", "--dtype", "bfloat16", "-o", folder / "half", "--json")
+    outcome = ftkit(
+        "export", folder / "run", "--to", "merged", "--dtype", "bfloat16", "-o", folder / "half", "--json"
+    )
 
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["passed"]
@@ -136,7 +142,7 @@ def test_check_prints_what_training_would_do(trained, tmp_path):
     folder, _ = trained
     found = json.loads(ftkit("check", folder / "recipe.yaml", f"output={tmp_path / 'new'}", "--json").out)
 
-    assert found["steps"] == 4
+    assert found["steps"] == json.loads((folder / "run" / "result.json").read_text())["steps"]
     supervised = "".join(part["text"] for part in found["example"]["stretches"] if part["supervised"])
     assert supervised.endswith("<|im_end|>")
     assert found["warnings"] == []

@@ -82,7 +82,7 @@ def train_steps(model: nn.Module, count: int, learning_rate: float = 1e-2) -> No
     model.train()
     for _ in range(count):
         optimizer.zero_grad()
-        (summed_loss(model, BATCH) / 14).backward()
+        (summed_loss(model, BATCH) / 13).backward()
         optimizer.step()
     optimizer.zero_grad()
 

@@ -40,9 +40,9 @@ def test_ids_and_labels_of_one_exchange_token_by_token():
     example = tokenize(ONE_TURN, tiny_tokenizer())
 
     # fmt: off
-    #                    <|im_start|> user \n  h   i  <|im_end|> \n <|im_start|> ass istan t  \n  y   o  <|im_end|> \n
-    assert example.input_ids == [1,  352, 202, 75, 76,  2,      202,     1,      274, 382, 87, 202, 92, 82, 2,     202]
-    assert example.labels == [*[-100] * 12,                                                       92, 82, 2,    -100]
+    #                  <|im_start|> user \n  h   i <|im_end|> \n <|im_start|> ass istan t  \n  y   o <|im_end|> \n
+    assert example.input_ids == [1, 352, 202, 75, 76,  2,     202,    1,      274, 382, 87, 202, 92, 82, 2,    202]
+    assert example.labels == [*[-100] * 12,                                                      92, 82, 2,   -100]
     # fmt: on
     assert (example.answer_start, example.stop_id, example.answer) == (12, IM_END, "yo")
     assert example.supervised_tokens == 3

@@ -15,7 +15,7 @@ from ftkit.recipe import DataSection
 from tests.data.preparing import chat, prepare_rows, write_jsonl
 from tests.tiny import tiny_tokenizer
 
-# 16 tokens with the answer "yo": 12 of prompt, the answer's 2, <|im_end|> and the line break; one more for each letter.
+# 16 tokens with the answer "yo": 12 of prompt, the answer's 2, <|im_end|> and the line break; a letter adds one.
 SHORT = chat("hi", "yo")
 LONG = chat("hi", "yo" + "z" * 14)
 

@@ -132,6 +132,13 @@ def test_columns_give_other_names_to_a_formats_keys(tmp_path):
     assert prepared.report.digest == prepare_rows(tmp_path, [LAYOUTS["messages"]]).report.digest
 
 
+def test_where_a_named_column_is_missing_a_column_with_the_formats_own_name_does_not_stand_in(tmp_path):
+    rows = [{"question": "hi", "reply": "yo"}, {"question": "hi", "completion": "99 %"}]
+
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: completion: is missing or empty"):
+        prepare_rows(tmp_path, rows, columns={"prompt": "question", "completion": "reply"})
+
+
 def test_a_source_has_its_own_format_columns_and_row_limit(tmp_path):
     first = write_jsonl(tmp_path / "a.jsonl", [{"q": "hi", "a": "yo", "text": "x"}] * 3)
     second = write_jsonl(tmp_path / "b.jsonl", [LAYOUTS["alpaca"]])

@@ -28,7 +28,7 @@ METHODS = {
 
 
 def settings(folder, **changes):
-    """20 rows in steps of 8, 8 and 4: nine steps in three epochs, each step two passes but for the last of an epoch."""
+    """20 rows in steps of 8, 8 and 4: nine steps in three epochs, in all but the last of an epoch two passes."""
     course = {"epochs": 3, "schedule": "cosine", "warmup": 0.2, "validate_every": 2, "micro_batch_size": 4}
     return spec(folder, **(course | changes))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import threading
@@ -49,7 +50,7 @@ def test_every_step_writes_a_line_with_all_fields_and_validations_write_their_ow
         )
     }  # fmt: skip
     assert [line["step"] for line in written if "validation_loss" in line] == [2, 4, 6]
-    assert all(later["wall_s"] >= line["wall_s"] > 0 for line, later in zip(written, written[1:], strict=False))
+    assert all(later["wall_s"] >= line["wall_s"] > 0 for line, later in itertools.pairwise(written))
     assert (result.steps, result.total_steps, result.interrupted) == (6, 6, False)
     assert (result.first_loss, result.last_loss) == (trained[0]["loss"], trained[-1]["loss"])
     assert result.validation_loss == written[-1]["validation_loss"] is not None

@@ -48,7 +48,9 @@ def require_answer(turns: list[Turn], field: str) -> None:
 def _content(message: Mapping[str, Any], place: str) -> str:
     content = message.get("content")
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
+        parts = [
+            part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
+        ]
         if not all(isinstance(part, str) for part in parts):
             raise RowFault(f"{place}.content", "has parts that are not text")
         message = {"content": "".join(str(part) for part in parts)}

@@ -1,0 +1,34 @@
+"""Every notebook runs from top to bottom, with fewer steps than a person would take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("notebook", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_notebook_runs(notebook, tmp_path, smollm2, monkeypatch):
+    monkeypatch.setenv("FTKIT_NOTEBOOK_STEPS", "3")
+    monkeypatch.setenv("FTKIT_NOTEBOOK_FOLDER", str(tmp_path / "work"))
+    book = nbformat.read(notebook, as_version=4)
+
+    NotebookClient(book, timeout=500, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+    printed = "".join(
+        output.get("text", "") for cell in book.cells for output in cell.get("outputs", []) if "text" in output
+    )
+    assert "Did you mean 'learning_rate'?" in printed
+    assert "adapter passed" in printed
+    assert "merged passed" in printed
+
+
+@pytest.mark.parametrize("notebook", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_notebook_is_stored_without_output(notebook):
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        assert not cell.get("outputs"), "clear the outputs before committing"
