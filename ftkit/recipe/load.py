@@ -141,7 +141,7 @@ def _problems(
     ]
 
 
-def _key_path(loc: tuple[int | str, ...], values: Any, *, missing: bool) -> KeyPath:
+def _key_path(loc: tuple[Any, ...], values: Any, *, missing: bool) -> KeyPath:
     """The part of pydantic's location that the person wrote; the rest names branches of a union."""
     path: list[str | int] = []
     for step in loc:

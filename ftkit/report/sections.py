@@ -75,7 +75,7 @@ def curves(run: RunFiles) -> Markup:
         Series(name="training", points=training, style="training"),
         Series(name="validation", points=validation, style="validation", markers=True),
     ]
-    chart = line_chart(series, title=_curve_words(series), size=(1040, 340), y_text=loss_text, label_width=150)
+    chart = line_chart(series, title=_curve_words(series), size=(1040, 340), y_text=loss_text, label_width=165)
     keys = [element("span", line.name, class_=f"key {line.style}") for line in series if line.points]
     remarks = ["Loss says how surprised the model is by each token it should write; lower is better."]
     if len(training) > MAX_POINTS:

@@ -14,6 +14,7 @@ import torch
 from ftkit.files import files_in, sha256_file
 from ftkit.methods import FullMethod, LoRAMethod
 from ftkit.train import trainer as trainer_module
+from ftkit.train.batches import StepSampler
 from ftkit.train.checkpoint import newest_checkpoint
 from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.trainer import fit
@@ -109,6 +110,43 @@ def test_the_same_seed_gives_the_same_bytes(method, straight, tmp_path, tiny_lla
     assert measured(tmp_path) == measured(straight[method].folder)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_seed_decides_what_dropout_drops(dropout, tmp_path, tiny_llama):
+    # One step over rows of different lengths: sorted by length, their order is the same for every seed.
+    rows = list({len(row.input_ids): row for row in ROWS}.values())
+    ends = []
+    for seed in (0, 1):
+        model = attached(tiny_llama, LoRAMethod(rank=4, dropout=dropout))
+        one_step = spec(tmp_path / str(seed), batch_size=len(rows), micro_batch_size=len(rows), seed=seed)
+        fit(model, rows, [], one_step)
+        ends.append(trainable(model))
+
+    same = all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+    assert same == (dropout == 0.0)
+
+
+def test_every_epoch_has_its_own_order_of_rows_after_a_resume_too(tmp_path, tiny_llama, monkeypatch):
+    seen = []
+    real = trainer_module.summed_loss
+
+    def watched(model, batch):
+        if len(seen) == 8:
+            os.kill(os.getpid(), signal.SIGINT)  # in the second epoch
+        rows = zip(batch["input_ids"].tolist(), batch["attention_mask"].sum(dim=1).tolist(), strict=True)
+        seen.append([ids[:length] for ids, length in rows])
+        return real(model, batch)
+
+    monkeypatch.setattr(trainer_module, "summed_loss", watched)
+    fit(model_of(tiny_llama, "lora-dropout"), ROWS, [], settings(tmp_path))
+    resume(tmp_path, tiny_llama, "lora-dropout")
+
+    sampler, expected = StepSampler([len(row.input_ids) for row in ROWS], batch_size=8, seed=0), []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        expected += [ROWS[index].input_ids for index in sampler]
+    assert [ids for rows in seen for ids in rows] == expected
+
+
 def test_another_seed_gives_other_weights(straight, tmp_path, tiny_llama):
     model = model_of(tiny_llama, "lora-dropout")
     fit(model, ROWS, HELD, settings(tmp_path, seed=1))
@@ -162,7 +200,8 @@ def test_interrupted_again_and_again_is_as_if_nothing_had_happened(straight, tmp
     assert measured(tmp_path) == measured(straight["lora-dropout"].folder)
 
 
-@pytest.mark.parametrize("log_every", [1, 4])
+# Every three steps: a line spans the checkpoint after the fourth step, where the run is taken up again.
+@pytest.mark.parametrize("log_every", [1, 3])
 def test_a_crash_between_checkpoints_loses_the_steps_since_and_nothing_else(
     log_every, tmp_path, tiny_llama, monkeypatch
 ):
