@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ftkit.errors import VerificationError
 from ftkit.evaluate.generation import Answer
+from ftkit.export.verify import verify_export
 from ftkit.notices import show_notices
 from ftkit.pipeline import run as line
 from ftkit.pipeline.checking import check as check_recipe
@@ -75,6 +77,9 @@ class Run:
         target = self.folder / "export" / kind if output is None else Path(output)
         if output is not None or not target.is_dir():
             export_run(self.folder, kind, target, dtype=dtype)
+        elif not (outcome := verify_export(target)).passed:
+            failed = ", ".join(check.name for check in outcome.failures)
+            raise VerificationError(f"{target}: failed {failed}", fix="Do not deploy it; export into another folder.")
         return target
 
 

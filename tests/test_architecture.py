@@ -42,7 +42,7 @@ ORDER = {
     "models": ["known", "cache", "weights", "gguf", "find", "precision", "load", "tokenizer", ""],
     "methods": ["method", "targets", "full", "lora", "qlora", ""],
     "evaluate": ["loss", "metrics", "generation", ""],
-    "train": ["allocator", "batches", "metrics_log", "progress", "checkpoint", "trainer", ""],
+    "train": ["allocator", "batches", "schedule", "metrics_log", "progress", "checkpoint", "trainer", ""],
     "export": ["manifest", "card", "probes", "write", "verify_process", "verify", ""],
 }  # fmt: skip
 

@@ -73,9 +73,6 @@ def main(arguments: list[str] | None = None) -> None:
     words = [word for word in words if word != "--debug"]  # wherever it stands
     # Tokenizers' worker threads and forked processes do not mix, and it says so on stderr at every run.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Waiting threads sleep instead of spinning. Alone, the speed is the same; beside another busy process on 2 cores,
-    # spinning took training from 280 tokens/s to between 10 and 50. Read when torch is loaded, so set before.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     code = guarded(lambda: _call(words), as_json="--json" in words, debug=debug)
     sys.exit(code)
 

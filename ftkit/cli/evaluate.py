@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,9 @@ def evaluate(
         list[str] | None, typer.Option("--metric", help="exact_match, f1, rouge_l; may be repeated.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest generated answer.")] = 256,
-    max_length: Annotated[int, typer.Option(min=2, help="Longest row in tokens.")] = 1024,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Longest row in tokens; a run's own, else 1024.", show_default=False)
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -33,7 +35,9 @@ def evaluate(
     from ftkit.pipeline.target import open_target
 
     show_notices(quiet=quiet)
-    settings = {"max_new_tokens": max_new_tokens, "max_length": max_length}
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens}
+    if max_length is not None:
+        settings["max_length"] = max_length
     outcome = open_target(target).evaluate(data, metrics=metric or [], settings=settings)
     if as_json:
         print_json(outcome)

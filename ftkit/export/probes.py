@@ -20,7 +20,8 @@ from transformers import PreTrainedTokenizerBase
 from ftkit.data.render import RenderFault, render_chat
 from ftkit.data.sample import Turn
 from ftkit.data.tokenize import TokenizedExample
-from ftkit.evaluate.generation import greedy_config
+from ftkit.evaluate.generation import greedy_config, without_own_settings
+from ftkit.files import write_text
 
 MAX_TEXTS = 8
 MAX_TOKENS = 256
@@ -68,7 +69,7 @@ class Probes:
             tensors |= {f"{name}.{index}": value.contiguous() for index, value in enumerate(series)}
         save_file(tensors, folder / "logits.safetensors")
         plain = {key: getattr(self, key) for key in ("ids", "positions", "prompts", "greedy", "margins")}
-        (folder / "probes.json").write_text(json.dumps(plain), encoding="utf-8")
+        write_text(folder / "probes.json", json.dumps(plain))
 
     @classmethod
     def load(cls, folder: Path) -> Probes:
@@ -120,7 +121,8 @@ def measure_trained(probes: Probes, model: Any) -> None:
             config = greedy_config([0], GREEDY_TOKENS)
             config.eos_token_id = None
             config.return_dict_in_generate = config.output_logits = True
-            output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+            with without_own_settings(model):
+                output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
         best = [step[0].float().topk(2).values for step in output.logits]
         probes.greedy.append(output.sequences[0, len(prompt) :].tolist())
         probes.margins.append([float(first - second) for first, second in best])

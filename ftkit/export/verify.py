@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ftkit.errors import FtkitError, ModelError
+from ftkit.errors import FtkitError, ModelError, VerificationError
 from ftkit.export.manifest import VERIFY, ExportManifest, file_problems, read_manifest
 from ftkit.export.probes import GREEDY_TOKENS, Probes
 from ftkit.export.write import VERIFICATION
@@ -90,12 +90,13 @@ def verify_export(folder: Path) -> Verification:
     """
     manifest = read_manifest(folder)
     checks = [_check_files(folder, manifest)]
-    base = find_export_base(folder, manifest) if manifest.kind == "adapter" else None
-    if base is not None:
+    base = None
+    if manifest.kind == "adapter":
+        base = find_export_base(folder, manifest)
         checks.append(_check_base(base, manifest))
     checks += _check_behaviour(folder, manifest, base)
     outcome = Verification(passed=all(check.passed for check in checks), checks=tuple(checks))
-    with contextlib.suppress(PermissionError):  # a read-only medium can still be verified
+    with contextlib.suppress(PermissionError, OSError):  # a read-only medium can still be verified
         write_json(folder / VERIFY, outcome.to_dict())
     return outcome
 
@@ -106,7 +107,12 @@ def find_export_base(folder: Path, manifest: ExportManifest) -> BaseModel:
     Raises:
         ModelError: Neither is here.
     """
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VerificationError(
+            f"{folder}: adapter_config.json cannot be read: {error}", fix="Export again."
+        ) from None
     for name in (config.get("base_model_name_or_path"), manifest.base["name"]):
         try:
             return find_base(name, manifest.base["revision"] if name == manifest.base["name"] else None)
@@ -137,17 +143,26 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
     try:
         probes = Probes.load(folder / VERIFICATION)
         fixtures = json.loads((folder / VERIFICATION / "texts.json").read_text(encoding="utf-8"))
+        tokenizer = load_tokenizer(folder)
         found, logits = _run_process(folder, manifest, base, probes, fixtures)
-    except (FtkitError, OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        distance = _distances(probes, logits)
+    except (
+        FtkitError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        SafetensorError,
+        subprocess.TimeoutExpired,
+    ) as error:
         first = Check(name="loads", passed=False, detail=str(error))
         return [first, *(Check(name=name, passed=False, detail="not run: it does not load") for name in names[1:])]
     is_int8 = bool(manifest.quantization and manifest.quantization.get("load_in_8bit"))
     limits = LIMITS["int8" if is_int8 else manifest.dtype]
-    distance = _distances(probes, logits)
     return [
         Check(name="loads", passed=True),
-        _check_tokenizer(folder, manifest, found, fixtures),
-        _check_template(folder, manifest, found, fixtures),
+        _check_tokenizer(tokenizer, manifest, found, fixtures),
+        _check_template(tokenizer, manifest, found, fixtures),
         _check_logits(distance, limits),
         _check_differs(distance),
         _check_greedy(probes, found, distance["max_abs_diff"]),
@@ -169,8 +184,8 @@ def _run_process(
     with tempfile.TemporaryDirectory(prefix="ftkit-verify-") as scratch:
         written = Path(scratch) / "job.json"
         written.write_text(json.dumps(job), encoding="utf-8")
-        # -I: neither the current folder nor PYTHONPATH can slip a module in.
-        command = [sys.executable, "-I", str(PROCESS), str(written), scratch]
+        # -P -E: neither the script's folder nor PYTHONPATH can slip a module in.
+        command = [sys.executable, "-P", "-E", str(PROCESS), str(written), scratch]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -186,6 +201,8 @@ def _distances(probes: Probes, logits: dict[str, Tensor]) -> dict[str, float]:
     trained, base = torch.cat(probes.trained).double(), torch.cat(probes.base).double()
     if ours.shape != trained.shape:
         raise ValueError(f"the artefact has {ours.shape[-1]} logits, the trained model {trained.shape[-1]}")
+    if not bool(ours.isfinite().all()):
+        raise ValueError("some of its logits are NaN or infinite")
     log_trained, log_ours = trained.log_softmax(-1), ours.log_softmax(-1)
     top = torch.cat([logits[f"top.{row}"] for row in rows])
     return {
@@ -199,9 +216,9 @@ def _distances(probes: Probes, logits: dict[str, Tensor]) -> dict[str, float]:
 
 
 def _check_tokenizer(
-    folder: Path, manifest: ExportManifest, found: dict[str, Any], fixtures: dict[str, Any]
+    tokenizer: Any, manifest: ExportManifest, found: dict[str, Any], fixtures: dict[str, Any]
 ) -> Check:
-    digest = tokenizer_digest(load_tokenizer(folder))
+    digest = tokenizer_digest(tokenizer)
     wrong = [
         entry["text"] for entry, ids in zip(fixtures["texts"], found["texts"], strict=True) if entry["ids"] != ids
     ]
@@ -210,8 +227,10 @@ def _check_tokenizer(
     return Check(name="tokenizer", passed=same, value=digest, limit=manifest.tokenizer_digest, detail=detail)
 
 
-def _check_template(folder: Path, manifest: ExportManifest, found: dict[str, Any], fixtures: dict[str, Any]) -> Check:
-    digest = chat_template_digest(load_tokenizer(folder))
+def _check_template(
+    tokenizer: Any, manifest: ExportManifest, found: dict[str, Any], fixtures: dict[str, Any]
+) -> Check:
+    digest = chat_template_digest(tokenizer)
     pairs = list(zip((chat["text"] for chat in fixtures["chats"]), found["chats"], strict=True))
     wrong = next(((wanted, got) for wanted, got in pairs if wanted != got and wanted is not None), None)
     stops = found["eos_token_id"]
@@ -262,10 +281,13 @@ def _check_greedy(probes: Probes, found: dict[str, Any], max_abs_diff: float) ->
     """Equal greedy tokens; they may part only where the trained model's own lead was within the measured error."""
     problems, equal = [], 0
     for index, (wanted, got) in enumerate(zip(probes.greedy, found["greedy"], strict=True)):
-        parting = next((step for step, pair in enumerate(zip(wanted, got, strict=True)) if pair[0] != pair[1]), None)
-        if parting is None:
+        pairs = enumerate(zip(wanted, got, strict=False))
+        parting = next((step for step, pair in pairs if pair[0] != pair[1]), None)
+        if parting is None and len(wanted) != len(got):
+            problems.append(f"prompt {index} ends after {len(got)} tokens, not {len(wanted)}")
+        elif parting is None:
             equal += 1
-        elif probes.margins[index][parting] > 2 * max_abs_diff:
+        elif parting is not None and probes.margins[index][parting] > 2 * max_abs_diff:
             problems.append(f"prompt {index} parts at token {parting}: {found['greedy_text'][index]!r}")
     value = {"equal": equal, "of": len(probes.greedy)}
     return Check(name="greedy_text_match", passed=not problems, value=value, detail="; ".join(problems))

@@ -1,7 +1,7 @@
 # mypy: disallow-untyped-defs=false, disallow-untyped-calls=false
 """Runs in a process of its own, with nothing of ftkit: load an artefact as its users will, and report what it does.
 
-    python -I verify_process.py JOB.json OUT_FOLDER
+    python -P -E verify_process.py JOB.json OUT_FOLDER
 
 JOB names the folder, for an adapter the base folder and its quantization, and the probes. What comes out is measured
 here and judged elsewhere. No network: any attempt to connect ends the process.
@@ -51,6 +51,9 @@ def measure(model, job):
     """Logits at the probes' positions, top tokens everywhere, greedy continuations."""
     probes = job["probes"]
     tensors, greedy = {}, []
+    # transformers fills what a greedy config leaves open (stops, n-gram bans) from the artefact's own.
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner.generation_config = GenerationConfig()
     with torch.no_grad():
         for index, (ids, positions) in enumerate(zip(probes["ids"], probes["positions"], strict=True)):
             logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
@@ -83,9 +86,10 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(job["folder"], local_files_only=True, trust_remote_code=False)
     found = read_texts(tokenizer, job["fixtures"])
     model = load(job)
+    # Of the artefact's own folder: PEFT leaves the base's on the model.
+    found["eos_token_id"] = GenerationConfig.from_pretrained(job["folder"], local_files_only=True).eos_token_id
     tensors, greedy = measure(model, job)
     found["greedy_text"] = [tokenizer.decode(row) for row in greedy]
-    found["eos_token_id"] = getattr(model.generation_config, "eos_token_id", None)
     save_file(tensors, out / "logits.safetensors")
     (out / "found.json").write_text(json.dumps({**found, "greedy": greedy}), encoding="utf-8")
 

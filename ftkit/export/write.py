@@ -138,4 +138,8 @@ def _generation_config(trained: Trained) -> GenerationConfig:
     config.eos_token_id = stops[0] if len(stops) == 1 else stops
     if config.pad_token_id is None:
         config.pad_token_id = stops[0]
+    if not config.do_sample:
+        # Some checkpoints carry these without asking for sampling; transformers loads that but will not write it.
+        for key in ("temperature", "top_p", "top_k", "min_p", "typical_p"):
+            setattr(config, key, None)
     return config

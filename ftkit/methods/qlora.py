@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from typing import Any, Literal
 
@@ -107,8 +108,11 @@ def dequantised_weight(module: Any) -> torch.Tensor:
     import bitsandbytes as bnb
 
     if hasattr(module.weight, "quant_state"):
-        weight: torch.Tensor = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
-        return weight.float()
+        # The state's dtype is what the base was loaded in; of a 16-bit base it would round the dequantised weight.
+        state = copy.copy(module.weight.quant_state)
+        state.dtype = torch.float32
+        weight: torch.Tensor = bnb.functional.dequantize_4bit(module.weight.data, state)
+        return weight
     scale = module.weight.SCB if module.weight.SCB is not None else module.state.SCB
     rows = module.weight.CB if getattr(module.weight, "CB", None) is not None else module.weight.data
     return rows.float() * scale.float().unsqueeze(1) / 127

@@ -27,7 +27,9 @@ def require_targets(model: nn.Module, targets: Sequence[str]) -> None:
     Raises:
         RecipeError: Listing each such name, the nearest real one, and all that exist.
     """
-    modules = [name for name, _ in model.named_modules()]
+    # What LoRA can stand beside; a block such as "mlp" is no layer.
+    kinds = (nn.Linear, Conv1D, nn.Embedding)
+    modules = [name for name, module in model.named_modules() if isinstance(module, kinds)]
     known = linear_layer_names(model)
     problems = []
     for target in targets:

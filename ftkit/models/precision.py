@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from ftkit.machine import cpu_has_fast_bfloat16
 
@@ -45,9 +46,31 @@ def choose_precision(asked: str, *, checkpoint: str, device: torch.device, maste
     elif asked == "bfloat16":
         compute = torch.bfloat16
     weights = getattr(torch, checkpoint if asked == "auto" else asked)
-    if master_weights or (asked == "auto" and weights == torch.float16):
+    # Narrower weights would narrow the arithmetic: without autocast a layer computes in their dtype.
+    if master_weights or compute == torch.float32 or (asked == "auto" and weights == torch.float16):
         weights = torch.float32
     return Precision(weights=weights, compute=compute)
+
+
+def widen(model: nn.Module) -> dict[str, torch.dtype]:
+    """Hold every 16-bit weight in float32, in place; values stay the same, quantised weights as they are.
+
+    Returns:
+        The former dtypes, for `narrow_again`.
+    """
+    before: dict[str, torch.dtype] = {}
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if value.dtype in (torch.bfloat16, torch.float16):
+            before[name] = value.dtype
+            value.data = value.data.float()
+    return before
+
+
+def narrow_again(model: nn.Module, before: dict[str, torch.dtype]) -> None:
+    """Undo `widen`, exactly."""
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if name in before:
+            value.data = value.data.to(before[name])
 
 
 def arithmetic(device: torch.device, compute: torch.dtype) -> contextlib.AbstractContextManager[Any]:

@@ -15,11 +15,12 @@ from ftkit.export.probes import Probes, measure_trained
 from ftkit.export.verify import Verification, verify_export
 from ftkit.export.write import Trained, write_export
 from ftkit.files import require_empty
+from ftkit.models.precision import widen
 from ftkit.notices import log, show_notices
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
 from ftkit.recipe import ExportSection, did_you_mean, recipe_digest
-from ftkit.train.checkpoint import load_trainable, newest_checkpoint
+from ftkit.train.checkpoint import load_trainable, newest_checkpoint, step_of
 
 
 def describe_trained(
@@ -31,8 +32,8 @@ def describe_trained(
     facts: dict[str, Any],
 ) -> Trained:
     """Measure the live model, in float32 arithmetic, and gather what exports record about it."""
-    # Training is over, so a base held in 16 bits may widen; the values stay the same and the arithmetic is exact.
-    model.float()
+    # Training is over, so a base held in 16 bits stays widened; exports read the same values from it.
+    widen(model)
     with session.method.float32_arithmetic(model):
         measure_trained(probes, model)
     probes.save(folder.probes)
@@ -122,6 +123,13 @@ def load_trained(session: Session, folder: RunFolder) -> nn.Module:
     checkpoint = newest_checkpoint(folder.checkpoints)
     if checkpoint is None:
         raise OutputError(f"{folder.path}: has no whole checkpoint", fix=f"Run `ftkit resume {folder.path}`.")
+    last = folder.read("result.json")["steps"] if folder.has("result.json") else step_of(checkpoint)
+    if step_of(checkpoint) != last:
+        # An older one would pass for the finished model: everything measured on it would agree with itself.
+        raise OutputError(
+            f"{folder.path}: the checkpoint of its last step, {last}, is damaged or gone",
+            fix="Use an export of the run, or train again.",
+        )
     model = session.attach(session.load_base())
     load_trainable(model, checkpoint)
     return model.eval()

@@ -18,6 +18,7 @@ from ftkit.evaluate.loss import mean_loss
 from ftkit.export.manifest import library_versions
 from ftkit.export.probes import Probes, choose_probes, measure_base
 from ftkit.files import folder_lock, require_space
+from ftkit.models.precision import narrow_again, widen
 from ftkit.models.tokenizer import chat_template_digest, tokenizer_digest
 from ftkit.notices import log, show_notices
 from ftkit.pipeline.answers import AnswerSet, answer_questions, choose_questions
@@ -27,7 +28,7 @@ from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
 from ftkit.recipe import Recipe
 from ftkit.report.page import write_report
-from ftkit.train.checkpoint import newest_checkpoint
+from ftkit.train.checkpoint import newest_checkpoint, remove_newer_checkpoints, step_of
 from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.trainer import FitSpec, TrainResult, fit
 from ftkit.units import format_bytes, format_count
@@ -83,8 +84,10 @@ def resume(path: str | Path, *, quiet: bool = False) -> FinishedRun:
     folder = RunFolder(Path(path))
     recipe = folder.recipe()
     if folder.has("result.json"):
+        result = folder.read("result.json")
+        _require_verified(result)
         log.info("%s is finished; there is nothing to resume", folder.path)
-        return FinishedRun(folder=folder.path, result=folder.read("result.json"))
+        return FinishedRun(folder=folder.path, result=result)
     with folder_lock(folder.path):
         session = open_session(recipe)
         data = session.prepare_data()
@@ -146,7 +149,9 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
     model = session.attach(model)
     checkpoint = newest_checkpoint(folder.checkpoints)
     metrics = MetricsLog(folder.path / "metrics.jsonl")
-    metrics.keep_through(int(checkpoint.name.removeprefix("step-")) if checkpoint else 0)
+    step = step_of(checkpoint) if checkpoint else 0
+    metrics.keep_through(step)
+    remove_newer_checkpoints(folder.checkpoints, step)
     spec = _fit_spec(session, needs, folder)
     result = fit(model, data.train, data.validation, spec, resume_from=checkpoint)
     if result.interrupted:
@@ -173,13 +178,17 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
     document = _result(session, needs, result, facts, exports)
     folder.write("result.json", document)
     write_report(folder.path)
-    failed = [entry for entry in exports if not entry["passed"]]
+    _require_verified(document)
+    return FinishedRun(folder=folder.path, result=document)
+
+
+def _require_verified(result: dict[str, Any]) -> None:
+    failed = [entry["path"] for entry in result["exports"] if not entry["passed"]]
     if failed:
         raise VerificationError(
-            f"these exports do not behave like the trained model: {', '.join(entry['path'] for entry in failed)}",
+            f"these exports do not behave like the trained model: {', '.join(failed)}",
             fix="See verify.json in each. Do not deploy them.",
         )
-    return FinishedRun(folder=folder.path, result=document)
 
 
 def _announce(session: Session, data: PreparedData, needs: Estimate) -> None:
@@ -210,7 +219,6 @@ def _measure_base(
     loss = None
     if data.validation:
         loss = mean_loss(model, data.validation, compute=session.precision.compute).mean
-        MetricsLog(folder.path / "metrics.jsonl").write({"step": 0, "epoch": 0.0, "validation_loss": loss})
     answers = answer_questions(
         model,
         questions,
@@ -220,11 +228,17 @@ def _measure_base(
         title="answers before",
     )
     probes = choose_probes(data.validation or data.train, vocabulary=int(model.config.vocab_size))
+    narrow = widen(model)
     with session.method.float32_arithmetic(model):
         measure_base(probes, model)
+    narrow_again(model, narrow)
     probes.save(folder.probes)
     before = {"validation_loss": loss, **answers}
     folder.write("before.json", before)
+    log_file = MetricsLog(folder.path / "metrics.jsonl")
+    log_file.keep_through(-1)  # of a try that died before before.json was whole
+    if loss is not None:
+        log_file.write({"step": 0, "epoch": 0.0, "validation_loss": loss})
     return before, probes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,14 @@ class Target:
         tokenizer: Its own.
         stop_token_ids: Tokens that end an answer.
         compute: dtype of the matrix products for losses.
+        data_settings: Keys of a recipe's data section that its rows were read with; empty for exports and models.
     """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     stop_token_ids: list[int]
     compute: torch.dtype
+    data_settings: dict[str, Any] = field(default_factory=dict)
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 256) -> list[Answer]:
         """Answer each prompt greedily, as one user turn of its own."""
@@ -75,9 +77,9 @@ class Target:
             settings: Other keys of a recipe's data section, and ``max_new_tokens``.
 
         Returns:
-            loss, perplexity, tokens, rows, and each metric.
+            loss, perplexity, tokens, rows, train_on (what the loss is over), and each metric.
         """
-        options = dict(settings or {})
+        options = self.data_settings | (settings or {})
         max_new_tokens = options.pop("max_new_tokens", 256)
         prepared = prepare(
             DataSection.model_validate({"train": data, "validation": None, **options}),
@@ -93,6 +95,7 @@ class Target:
             "perplexity": loss.perplexity if loss.mean < 700 else None,
             "tokens": loss.tokens,
             "rows": len(examples),
+            "train_on": options.get("train_on", "assistant"),
         }
         if metrics:
             questions = choose_questions(
@@ -132,8 +135,14 @@ def open_target(name: str) -> Target:
 def _open_run(folder: RunFolder) -> Target:
     session = open_session(folder.recipe())
     model = load_trained(session, folder)
-    stops = folder.read("run.json")["stop_tokens"]
-    return Target(model=model, tokenizer=session.tokenizer, stop_token_ids=stops, compute=session.precision.compute)
+    data = session.recipe.data
+    return Target(
+        model=model,
+        tokenizer=session.tokenizer,
+        stop_token_ids=folder.read("run.json")["stop_tokens"],
+        compute=session.precision.compute,
+        data_settings={key: getattr(data, key) for key in ("columns", "max_length", "train_on")},
+    )
 
 
 def _open_export(folder: Path) -> Target:

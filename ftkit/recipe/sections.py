@@ -106,7 +106,7 @@ class TrainSection(Section):
         default="cosine", description="Course of the learning rate after the warm-up; linear and cosine end at zero."
     )
     warmup: float = Field(
-        default=0.03, ge=0, lt=1, description="Share of the steps in which the rate rises from zero."
+        default=0.03, ge=0, lt=1, description="Share of the steps in which the rate rises to its peak."
     )
     weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay of the matrices.")
     max_grad_norm: float = Field(default=1.0, ge=0, description="Gradients are scaled down to this norm; 0: never.")

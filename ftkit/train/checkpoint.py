@@ -60,6 +60,11 @@ def save_checkpoint(
         write_json(partial / MANIFEST, {"format_version": 1, "files": files})
 
 
+def step_of(checkpoint: Path) -> int:
+    """The optimizer steps that a checkpoint stands for."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint whose bytes are those that were written; damaged ones are passed over."""
     for candidate in sorted(folder.glob("step-*"), reverse=True):
@@ -84,6 +89,13 @@ def remove_old_checkpoints(folder: Path, keep_last: int) -> None:
     """Delete all but the newest ``keep_last``."""
     for old in sorted(folder.glob("step-*"))[:-keep_last]:
         shutil.rmtree(old)
+
+
+def remove_newer_checkpoints(folder: Path, step: int) -> None:
+    """Delete what a resume at ``step`` passes over as damaged; it would count as the newest for ever."""
+    for checkpoint in folder.glob("step-*"):
+        if step_of(checkpoint) > step:
+            shutil.rmtree(checkpoint)
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ftkit.files import write_text
+
 
 class MetricsLog:
     """Appends lines, each flushed, so that a killed run keeps what it measured.
@@ -38,4 +40,4 @@ class MetricsLog:
     def keep_through(self, step: int) -> None:
         """Forget lines after ``step``: a resumed run writes them again."""
         kept = [line for line in self.read() if line["step"] <= step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))

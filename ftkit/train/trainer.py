@@ -10,6 +10,7 @@ are pickles and are visible while they are being written.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import shutil
@@ -20,10 +21,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -49,6 +51,7 @@ from ftkit.train.checkpoint import (
 )
 from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.progress import ProgressBar
+from ftkit.train.schedule import Schedule, rate_factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,7 @@ class FitSpec:
     """
 
     learning_rate: float
-    schedule: Literal["linear", "cosine", "constant"]
+    schedule: Schedule
     warmup: float
     weight_decay: float
     max_grad_norm: float
@@ -215,14 +218,13 @@ def _result(counters: Counters, *, steps: int, total: int, interrupted: bool) ->
 
 def _arguments(spec: FitSpec, total: int, device: torch.device, scratch: Path) -> TrainingArguments:
     """Every setting that changes numbers or writes files is named; the Trainer's defaults move between releases."""
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=total,
         per_device_train_batch_size=spec.micro_batch_size,
         gradient_accumulation_steps=spec.batch_size // spec.micro_batch_size,
         learning_rate=spec.learning_rate,
-        lr_scheduler_type={"constant": "constant_with_warmup"}.get(spec.schedule, spec.schedule),
-        warmup_steps=math.ceil(spec.warmup * total),
+        warmup_steps=0,  # `create_scheduler` has the schedule
         weight_decay=spec.weight_decay,
         max_grad_norm=spec.max_grad_norm,
         optim="adamw_torch_fused",
@@ -250,6 +252,10 @@ def _arguments(spec: FitSpec, total: int, device: torch.device, scratch: Path) -
         use_cpu=device.type == "cpu",
         push_to_hub=False,
     )
+    # With several GPUs in one process the Trainer would wrap the model in DataParallel and multiply the batch by
+    # their number; several devices are several processes (torchrun) or none.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 class _Examples(Dataset[TokenizedExample]):
@@ -317,7 +323,10 @@ class _StepTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         if spec.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            # Renamed in transformers 5; the old name goes with version 6.
+            name = "activation_checkpointing_enable"
+            enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
             if hasattr(model, "enable_input_require_grads"):
                 model.enable_input_require_grads()
 
@@ -328,6 +337,19 @@ class _StepTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
         return self.sampler
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """Our schedule; see `ftkit.train.schedule.rate_factor`."""
+        if getattr(self, "lr_scheduler", None) is None:
+            factor = functools.partial(
+                rate_factor,
+                schedule=self.spec.schedule,
+                warmup_steps=math.ceil(self.spec.warmup * num_training_steps),
+                total_steps=num_training_steps,
+            )
+            self.lr_scheduler: LambdaLR = LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def compute_loss(
         self,

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.training_speed --data ROWS.jsonl [--rounds 3] [--steps 8]
 
-Each arm is a process of its own, the arms take turns, and only ratios within a round are compared: machines are noisy.
+Each arm is a process of its own, the arms take turns, and only ratios within a round are compared.
 SmolLM2-135M, LoRA rank 16 on all linear layers, 8 rows a step, loss on answers only. The peer has its best
 known settings on a CPU: bfloat16 weights, rows grouped by length, 4 rows a forward pass.
 """

@@ -98,9 +98,9 @@ def test_epochs_and_max_steps_together_decide_how_long_it_trains(epochs, max_ste
     ("schedule", "warmup", "expected"),
     [
         ("constant", 0.0, [1.0] * 9),
-        # Three steps of warm-up: 0, 1/3, 2/3, then the peak; linear and cosine would reach zero at step 9.
-        ("constant", 3 / 9, [0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1, 1]),
-        ("linear", 3 / 9, [0, 1 / 3, 2 / 3, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+        # Three steps of warm-up: 1/4, 2/4, 3/4, then the peak; linear and cosine would reach zero at step 9.
+        ("constant", 3 / 9, [1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 1, 1, 1]),
+        ("linear", 3 / 9, [1 / 4, 2 / 4, 3 / 4, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
         ("cosine", 0.0, [(1 + math.cos(math.pi * step / 9)) / 2 for step in range(9)]),
     ],
 )

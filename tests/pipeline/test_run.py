@@ -1,0 +1,119 @@
+"""The whole line in one process, on tiny models: what must hold for every base and every end."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+import ftkit
+from ftkit.errors import OutputError, VerificationError
+from ftkit.pipeline import run as line
+from ftkit.train.checkpoint import newest_checkpoint
+from tests.tiny import tiny_model_folder, tiny_tokenizer, write_rows
+
+RECIPES = {"full": ftkit.FullRecipe, "lora": ftkit.LoRARecipe, "qlora": ftkit.QLoRARecipe}
+
+
+def _recipe(folder, model, kind="lora", **train):
+    return RECIPES[kind](
+        model=str(model),
+        data={"train": str(write_rows(folder / "rows.jsonl")), "validation": 0.2},
+        train={"learning_rate": 1e-2, "epochs": 1.0, "batch_size": 8, **train},
+        output=str(folder / "run"),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["full", "lora", "qlora"])
+def test_every_recipe_exports_verified_whatever_the_base_is_stored_in(tmp_path, kind, dtype):
+    model = tiny_model_folder(tmp_path / "model", dtype=dtype)
+
+    finished = ftkit.run(_recipe(tmp_path, model, kind), quiet=True)
+
+    assert [entry["passed"] for entry in finished.result["exports"]] == [True] * (1 if kind == "full" else 2)
+    manifest = json.loads((finished.folder / "export" / "merged" / "manifest.json").read_text())
+    assert manifest["dtype"] == dtype
+
+
+def test_a_bfloat16_run_that_learns_nothing_fails_verification(tmp_path):
+    model = tiny_model_folder(tmp_path / "model", dtype="bfloat16")
+
+    with pytest.raises(VerificationError):
+        ftkit.run(_recipe(tmp_path, model, max_steps=1).model_copy(
+            update={"train": _recipe(tmp_path, model).train.model_copy(update={"learning_rate": 1e-12})}
+        ), quiet=True)  # fmt: skip
+    with pytest.raises(VerificationError):
+        ftkit.resume(tmp_path / "run", quiet=True)
+
+
+def test_one_step_is_enough_to_learn_something(tmp_path, tiny_llama):
+    finished = ftkit.run(_recipe(tmp_path, tiny_llama, max_steps=1), quiet=True)
+
+    assert finished.result["losses"]["validation_after"] != finished.result["losses"]["validation_before"]
+
+
+def test_a_chosen_template_reaches_the_export_with_its_stop_token(tmp_path):
+    bare = tiny_tokenizer(template=None)
+    bare.eos_token = "<|endoftext|>"
+    model = tiny_model_folder(tmp_path / "model", tokenizer=bare)
+    config = json.loads((model / "generation_config.json").read_text())
+    (model / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": 0}))
+    recipe = _recipe(tmp_path, model)
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"chat_template": "chatml"})})
+
+    finished = ftkit.run(recipe, quiet=True)
+
+    assert all(entry["passed"] for entry in finished.result["exports"])
+    for kind in ("adapter", "merged"):
+        written = json.loads((finished.folder / "export" / kind / "generation_config.json").read_text())
+        assert written["eos_token_id"] == [2, 0]  # <|im_end|> was trained; the base's own stop is kept
+
+
+def test_a_base_with_sampling_settings_exports_and_is_probed_greedily(tmp_path):
+    model = tiny_model_folder(tmp_path / "model")
+    config = json.loads((model / "generation_config.json").read_text())
+    settings = {"temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.3, "no_repeat_ngram_size": 2}
+    (model / "generation_config.json").write_text(json.dumps({**config, **settings}))
+
+    finished = ftkit.run(_recipe(tmp_path, model), quiet=True)
+
+    assert all(entry["passed"] for entry in finished.result["exports"])
+
+
+def test_a_finished_run_whose_last_checkpoint_is_damaged_is_not_exported_from_an_older_one(tmp_path, tiny_llama):
+    finished = ftkit.run(_recipe(tmp_path, tiny_llama, checkpoint_every=1), quiet=True)
+    last = newest_checkpoint(finished.folder / "checkpoints")
+    os.truncate(last / "trained.safetensors", 100)
+
+    with pytest.raises(OutputError, match="damaged or gone"):
+        ftkit.open_run(finished.folder).export("merged", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("moment", ["fit", "describe_trained", "finish_exports"])
+def test_a_crash_at_any_stage_is_finished_by_resume_with_the_same_result(tmp_path, tiny_llama, monkeypatch, moment):
+    whole = ftkit.run(_recipe(tmp_path / "whole", tiny_llama), quiet=True)
+
+    def crash(*args, **kwargs):
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(line, moment, crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            ftkit.run(_recipe(tmp_path / "cut", tiny_llama), quiet=True)
+    resumed = ftkit.resume(tmp_path / "cut" / "run", quiet=True)
+
+    assert resumed.result["losses"] == whole.result["losses"]
+    steps = [entry["step"] for entry in resumed.metrics]
+    assert steps == [entry["step"] for entry in whole.metrics]
+
+
+def test_two_exports_of_one_run_have_the_same_bytes(tmp_path, tiny_llama):
+    run = ftkit.run(_recipe(tmp_path, tiny_llama), quiet=True)
+
+    first, second = run.export("adapter"), run.export("adapter", tmp_path / "second")
+
+    files = [json.loads((folder / "manifest.json").read_text())["files"] for folder in (first, second)]
+    assert files[0] == files[1]
