@@ -37,7 +37,8 @@ class LoRAMethod(Method):
         target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear",
     ) -> None:
         self.rank = rank
-        self.alpha = alpha
+        # 32 and 32.0 are one setting; written as one, so that two exports of a run have the same bytes.
+        self.alpha = int(alpha) if float(alpha).is_integer() else alpha
         self.dropout = dropout
         self.target_modules = target_modules
 
