@@ -11,8 +11,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 def keep_freed_memory() -> bool:
     """Let glibc reuse the large blocks that each training step frees and asks for again.
 
-    By default such a block is mapped, zeroed page by page and unmapped every time. What it brings:
-    `python -m tests.benchmarks.training_speed`, figures in tests/benchmarks/RESULTS.md.
+    By default such a block is mapped, zeroed page by page and unmapped every time.
 
     Returns:
         Whether the C library took the settings; False elsewhere than on glibc.
