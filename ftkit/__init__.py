@@ -18,8 +18,18 @@ if TYPE_CHECKING:
     from ftkit.api import Run, check, open_run, resume, run
     from ftkit.errors import FtkitError
     from ftkit.export.verify import verify_export as verify
+    from ftkit.methods import load_adapter
     from ftkit.pipeline.target import Target, open_target
-    from ftkit.recipe import FullRecipe, LoRARecipe, QLoRARecipe, Recipe, load_recipe
+    from ftkit.recipe import (
+        AdapterRecipe,
+        FullRecipe,
+        LoRARecipe,
+        PrefixRecipe,
+        PromptRecipe,
+        QLoRARecipe,
+        Recipe,
+        load_recipe,
+    )
 
 __version__ = "0.1.0"
 
@@ -33,16 +43,21 @@ _HOMES = {
     "Target": "ftkit.pipeline.target",
     "verify": "ftkit.export.verify:verify_export",
     "FtkitError": "ftkit.errors",
+    "load_adapter": "ftkit.methods",
     "Recipe": "ftkit.recipe",
     "FullRecipe": "ftkit.recipe",
     "LoRARecipe": "ftkit.recipe",
     "QLoRARecipe": "ftkit.recipe",
+    "PrefixRecipe": "ftkit.recipe",
+    "PromptRecipe": "ftkit.recipe",
+    "AdapterRecipe": "ftkit.recipe",
     "load_recipe": "ftkit.recipe",
 }
 
 __all__ = [
-    "FtkitError", "FullRecipe", "LoRARecipe", "QLoRARecipe", "Recipe", "Run", "Target", "check", "load_recipe",
-    "open_run", "open_target", "resume", "run", "verify",
+    "AdapterRecipe", "FtkitError", "FullRecipe", "LoRARecipe", "PrefixRecipe", "PromptRecipe", "QLoRARecipe",
+    "Recipe", "Run", "Target", "check", "load_adapter", "load_recipe", "open_run", "open_target", "resume",
+    "run", "verify",
 ]  # fmt: skip
 
 

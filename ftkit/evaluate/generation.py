@@ -53,6 +53,7 @@ def generate(
     *,
     stop_token_ids: Sequence[int],
     max_new_tokens: int,
+    pads_prompts: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Answer]:
     """Answer prompts greedily, in batches of similar length, padded on the left.
@@ -63,6 +64,7 @@ def generate(
         tokenizer: To turn ids into text.
         stop_token_ids: Any of these ends an answer.
         max_new_tokens: Longest answer.
+        pads_prompts: Whether prompts of unequal length may share a batch (see `ftkit.methods.Method`).
         progress: Called with prompts done and prompts in all.
 
     Returns:
@@ -74,7 +76,7 @@ def generate(
     config = greedy_config(stop_token_ids, max_new_tokens)
     answers: dict[int, Answer] = {}
     try:
-        for group in _by_length(prompts):
+        for group in _by_length(prompts, pads_prompts=pads_prompts):
             started = time.perf_counter()
             ids, mask = _pad_left([prompts[index] for index in group], stop_token_ids[0])
             with without_own_settings(model):
@@ -132,10 +134,12 @@ def stop_ids(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(configured) if isinstance(configured, (list, tuple)) else [int(configured)]
 
 
-def _by_length(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+def _by_length(prompts: Sequence[Sequence[int]], *, pads_prompts: bool) -> list[list[int]]:
     groups: list[list[int]] = []
     for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
-        if groups and (len(groups[-1]) + 1) * len(prompts[index]) <= PROMPT_TOKENS_PER_BATCH:
+        length = len(prompts[index])
+        fits = groups and (len(groups[-1]) + 1) * length <= PROMPT_TOKENS_PER_BATCH
+        if fits and (pads_prompts or len(prompts[groups[-1][0]]) == length):
             groups[-1].append(index)
         else:
             groups.append([index])

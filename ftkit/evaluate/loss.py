@@ -46,14 +46,15 @@ def summed_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     Returns:
         Scalar, float32, with gradient.
     """
-    targets = batch["labels"][:, 1:]
+    targets, length = batch["labels"][:, 1:], batch["labels"].shape[1]
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
+    # Positions are counted from the end: a soft prompt puts logits of its own in front of the text's.
     if keeps_chosen_logits(model):
         kept = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
-        logits = model(**inputs, logits_to_keep=kept).logits
+        logits = model(**inputs, logits_to_keep=kept - length).logits
         targets = targets[:, kept]
     else:
-        logits = model(**inputs).logits[:, :-1]
+        logits = model(**inputs).logits[:, -length:-1]
     return cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 

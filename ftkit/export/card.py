@@ -12,6 +12,12 @@ from transformers import AutoTokenizer
 
 model = AutoPeftModelForCausalLM.from_pretrained("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
+    "bottleneck": """import ftkit
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained("{base}")
+model = ftkit.load_adapter(base, "{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
     "merged": """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("{folder}")
@@ -26,7 +32,8 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
         manifest: Of the export.
         facts: ``data`` (the data report), ``metrics`` {before, after} and ``losses`` {before, after}.
     """
-    library = "peft" if manifest.kind == "adapter" else "transformers"
+    form = "bottleneck" if (manifest.kind, manifest.recipe) == ("adapter", "adapter") else manifest.kind
+    library = {"adapter": "peft", "bottleneck": "ftkit", "merged": "transformers"}[form]
     base = manifest.base["name"]
     data = facts["data"]
     lines = [
@@ -45,15 +52,30 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
     if known:
         lines += ["| held-back rows | before | after |", "|---|---|---|"]
         lines += [f"| {name} | {both['before']:.4g} | {both['after']:.4g} |" for name, both in known] + [""]
-    lines += ["## Load it", "", "```python", _LOAD[manifest.kind].format(folder="this-folder"), "```", ""]
+    lines += ["## Load it", "", "```python", _LOAD[form].format(folder="this-folder", base=base), "```", ""]
     if manifest.quantization:
         lines += [
             "The adapter was trained on a quantised base. Load the base with",
             f"`BitsAndBytesConfig(**{manifest.quantization})`; on the full-precision base it is another model.", "",
         ]  # fmt: skip
     lines += [
+        *_vocabulary_lines(manifest),
         f"Answers end with token ids {manifest.stop_tokens}, as generation_config.json says.", "",
         "## Check it", "", "`ftkit verify .` compares bytes, tokenizer, chat template and logits with what the",
         "trained model gave; the figures of the first check are in verify.json.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _vocabulary_lines(manifest: ExportManifest) -> list[str]:
+    lines = []
+    if manifest.added_tokens:
+        lines += [
+            f"The vocabulary has {len(manifest.added_tokens)} tokens more than the base's (ids "
+            f"{manifest.added_tokens}); their rows were trained and are part of this export.", "",
+        ]  # fmt: skip
+    if manifest.chat_template_kwargs:
+        lines += [
+            f"The chat template renders with {manifest.chat_template_kwargs} unless a request says otherwise.", ""
+        ]  # fmt: skip
+    return lines

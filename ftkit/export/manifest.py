@@ -32,6 +32,8 @@ class ExportManifest:
         dtype: Of the exported weights.
         quantization: Arguments of BitsAndBytesConfig that the base must be loaded with; None for none.
         stop_tokens: Ids that end an answer.
+        added_tokens: Ids that the base's vocabulary does not have.
+        chat_template_kwargs: Defaults of template variables, which stand in the exported template itself.
         files: Size and sha256 by path, every file but manifest.json and verify.json.
         versions: Of the libraries that wrote it.
     """
@@ -47,6 +49,8 @@ class ExportManifest:
     dtype: str
     quantization: dict[str, Any] | None
     stop_tokens: list[int]
+    added_tokens: list[int] = field(default_factory=list)
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION

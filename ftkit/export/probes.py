@@ -134,7 +134,9 @@ def _logits(probes: Probes, model: Any) -> tuple[list[Tensor], list[Tensor]]:
     model.eval()
     kept, top = [], []
     for ids, positions in zip(probes.ids, probes.positions, strict=True):
-        logits = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0].float().cpu()
+        # From the end: a soft prompt puts logits of its own in front.
+        output = model(input_ids=torch.tensor([ids], device=device), use_cache=False)
+        logits = output.logits[0, -len(ids) :].float().cpu()
         kept.append(logits[positions].clone())
         top.append(logits.argmax(dim=-1).int())
     return kept, top

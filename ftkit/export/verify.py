@@ -21,6 +21,7 @@ from ftkit.export.manifest import VERIFY, ExportManifest, file_problems, read_ma
 from ftkit.export.probes import GREEDY_TOKENS, Probes
 from ftkit.export.write import VERIFICATION
 from ftkit.files import write_json
+from ftkit.methods import ADAPTER_LOADERS
 from ftkit.models.find import BaseModel, find_base
 from ftkit.models.tokenizer import chat_template_digest, load_tokenizer, tokenizer_digest
 
@@ -172,11 +173,14 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
 def _run_process(
     folder: Path, manifest: ExportManifest, base: BaseModel | None, probes: Probes, fixtures: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    loader = ADAPTER_LOADERS.get(manifest.recipe) if manifest.kind == "adapter" else None
     job = {
         "folder": str(folder.resolve()),
         "kind": manifest.kind,
         "base_folder": None if base is None else str(base.folder),
         "quantization": manifest.quantization,
+        "rows": max(manifest.added_tokens, default=-1) + 1,
+        "loader": None if loader is None else str(loader),
         "greedy_tokens": GREEDY_TOKENS,
         "probes": {"ids": probes.ids, "positions": probes.positions, "prompts": probes.prompts},
         "fixtures": fixtures,

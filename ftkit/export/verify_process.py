@@ -3,10 +3,12 @@
 
     python -P -E verify_process.py JOB.json OUT_FOLDER
 
-JOB names the folder, for an adapter the base folder and its quantization, and the probes. What comes out is measured
-here and judged elsewhere. No network: any attempt to connect ends the process.
+JOB names the folder, for an adapter its base, quantization and (where PEFT has none) a loader, and the probes.
+What comes out is measured here and judged elsewhere. No network: any attempt to connect ends the process.
 """
 
+import importlib.machinery
+import importlib.util
 import json
 import os
 import sys
@@ -41,10 +43,25 @@ def load(job):
             config["bnb_4bit_compute_dtype"] = torch.float32
         options |= {"quantization_config": BitsAndBytesConfig(**config), "device_map": {"": "cpu"}}
     base = AutoModelForCausalLM.from_pretrained(job["base_folder"], **options)
+    if base.get_input_embeddings().weight.shape[0] < job["rows"]:  # for added tokens, whose rows the adapter brings
+        base.resize_token_embeddings(job["rows"], mean_resizing=False)
     for module in base.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # it would compute in bfloat16 whatever is asked for
+    if job["loader"] is not None:  # a single file that stands alone, for adapters that PEFT has none of
+        return module_at(job["loader"]).load(base, job["folder"]).eval()
     return PeftModel.from_pretrained(base, job["folder"], local_files_only=True).eval()
+
+
+def module_at(path):
+    """A Python file as a module."""
+    loader = importlib.machinery.SourceFileLoader("adapter_loader", path)
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None, "a loader that is given makes a spec"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[loader.name] = module  # dataclasses look their module up
+    loader.exec_module(module)
+    return module
 
 
 def measure(model, job):
@@ -56,7 +73,8 @@ def measure(model, job):
     inner.generation_config = GenerationConfig()
     with torch.no_grad():
         for index, (ids, positions) in enumerate(zip(probes["ids"], probes["positions"], strict=True)):
-            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+            # From the end: a soft prompt puts logits of its own in front.
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -len(ids) :].float()
             tensors[f"logits.{index}"] = logits[positions].clone()
             tensors[f"top.{index}"] = logits.argmax(dim=-1).int()
         for prompt in probes["prompts"]:

@@ -21,6 +21,7 @@ from ftkit.methods import Method
 from ftkit.models.find import BaseModel
 from ftkit.models.load import load_model, quiet_transformers
 from ftkit.models.tokenizer import chat_template_digest, tokenizer_digest
+from ftkit.models.vocabulary import extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 
 VERIFICATION = "verification"
@@ -35,6 +36,7 @@ class Trained:
         method: That trained it.
         base: What it was trained from.
         tokenizer: With the chat template that was trained with.
+        added_tokens: Ids added to the base's vocabulary, with what they were cut into before.
         stop_token_ids: Tokens that end an answer.
         probes: Measured on the base and on the live model.
         quantization: Plain arguments of the base's BitsAndBytesConfig, or None.
@@ -46,6 +48,7 @@ class Trained:
     method: Method
     base: BaseModel
     tokenizer: PreTrainedTokenizerBase
+    added_tokens: dict[int, tuple[int, ...]]
     stop_token_ids: list[int]
     probes: Probes
     quantization: dict[str, Any] | None
@@ -84,6 +87,7 @@ def write_export(trained: Trained, kind: str, dtype: str, folder: Path) -> Expor
             chat_template_digest=chat_template_digest(trained.tokenizer),
             dtype=stored,
             quantization=trained.quantization if kind == "adapter" else None,
+            added_tokens=sorted(trained.added_tokens),
             stop_tokens=trained.stop_token_ids,
             versions=library_versions(),
             **trained.origin,
@@ -101,7 +105,8 @@ def _write_adapter(trained: Trained, dtype: str, folder: Path) -> str:
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = trained.base.peft_name
     config["revision"] = trained.base.revision if trained.base.peft_name == trained.base.name else None
-    config["inference_mode"] = True
+    if "peft_type" in config:
+        config["inference_mode"] = True
     write_json(path, _sorted_lists(config))
     return "float32"
 
@@ -117,6 +122,7 @@ def _sorted_lists(config: dict[str, Any]) -> dict[str, Any]:
 def _write_merged(trained: Trained, dtype: str, folder: Path) -> str:
     stored = checkpoint_dtype(trained.base.folder) if dtype == "auto" else dtype
     fresh = load_model(trained.base.folder, dtype=torch.float32, device=torch.device("cpu"))
+    extend_vocabulary(fresh, trained.added_tokens)
     merged: Any = trained.method.merge(trained.model, fresh)
     merged.to(getattr(torch, stored))
     merged.save_pretrained(folder, safe_serialization=True, max_shard_size="5GB")

@@ -1,6 +1,6 @@
 """Tuning methods: one file each, and the table that lists them.
 
-A new method is its settings in `ftkit.recipe.methods`, one file here, one line in the table, and it passes
+A new method is its settings in `ftkit.recipe`, one file here, one line in the table, and it passes
 ``tests/contract``.
 """
 
@@ -10,11 +10,64 @@ import logging
 # neither needs nor fetches; the other lines are about a cast that is part of int8. Must come before the imports.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
+from ftkit.methods.adalora import AdaLoRAMethod  # noqa: E402
+from ftkit.methods.adapter import AdapterMethod  # noqa: E402
 from ftkit.methods.full import FullMethod  # noqa: E402
+from ftkit.methods.loading import ADAPTER_LOADERS, load_adapter  # noqa: E402
 from ftkit.methods.lora import LoRAMethod  # noqa: E402
-from ftkit.methods.method import Method  # noqa: E402
+from ftkit.methods.lora_family import IA3Method, LoHaMethod, LoKrMethod, OFTMethod, VeRAMethod  # noqa: E402
+from ftkit.methods.method import Method, NotMergeableError  # noqa: E402
 from ftkit.methods.qlora import QLoRAMethod  # noqa: E402
+from ftkit.methods.soft_prompts import PrefixMethod, PromptMethod  # noqa: E402
+from ftkit.recipe import Recipe  # noqa: E402
 
-METHODS: dict[str, type[Method]] = {"full": FullMethod, "lora": LoRAMethod, "qlora": QLoRAMethod}
+# By the recipe's name, and by kind where a recipe has several.
+METHODS: dict[str, type[Method]] = {
+    "full": FullMethod,
+    "lora": LoRAMethod,
+    "qlora": QLoRAMethod,
+    "prefix": PrefixMethod,
+    "prompt": PromptMethod,
+    "adapter": AdapterMethod,
+    "adalora": AdaLoRAMethod,
+    "vera": VeRAMethod,
+    "ia3": IA3Method,
+    "oft": OFTMethod,
+    "loha": LoHaMethod,
+    "lokr": LoKrMethod,
+}
 
-__all__ = ["METHODS", "FullMethod", "LoRAMethod", "Method", "QLoRAMethod"]
+
+def method_of(recipe: Recipe) -> Method:
+    """The method that a recipe's settings describe.
+
+    Raises:
+        MissingPartError: It needs a package that is not installed.
+    """
+    settings = dict(recipe.method)
+    kind = settings.pop("kind", recipe.recipe)
+    method = METHODS[kind](**settings)
+    method.require_parts()
+    return method
+
+
+__all__ = [
+    "ADAPTER_LOADERS",
+    "METHODS",
+    "AdaLoRAMethod",
+    "AdapterMethod",
+    "FullMethod",
+    "IA3Method",
+    "LoHaMethod",
+    "LoKrMethod",
+    "LoRAMethod",
+    "Method",
+    "NotMergeableError",
+    "OFTMethod",
+    "PrefixMethod",
+    "PromptMethod",
+    "QLoRAMethod",
+    "VeRAMethod",
+    "load_adapter",
+    "method_of",
+]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,6 +30,12 @@ class FullMethod(Method):
 
     def __init__(self, *, parameters: Literal["all"] | tuple[str, ...] = "all") -> None:
         self.parameters = parameters
+        self.adds_tokens = False
+
+    def bind(self, tokenizer: Any, added_token_ids: Sequence[int] = ()) -> None:
+        """See `Method.bind`."""
+        del tokenizer
+        self.adds_tokens = bool(added_token_ids)
 
     def attach(self, model: nn.Module) -> nn.Module:
         """See `Method.attach`."""
@@ -42,6 +49,8 @@ class FullMethod(Method):
                 )
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+        if self.adds_tokens:
+            _require_trained_rows(model)
         return model
 
     def save(self, model: nn.Module, folder: Path) -> None:
@@ -72,6 +81,16 @@ def _copy_into(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
         raise ValueError(f"these weights belong to another model: {', '.join(unknown[:5])}")
     for name, value in values.items():
         parameters[name].copy_(value)
+
+
+def _require_trained_rows(model: Any) -> None:
+    tables = {id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part}
+    frozen = [name for name, value in model.named_parameters() if id(value) in tables and not value.requires_grad]
+    if frozen:
+        raise RecipeError(
+            f"method.parameters: {', '.join(frozen)} stays frozen, and the recipe adds tokens whose rows it holds",
+            fix="Add them to method.parameters, or choose a chat template whose tokens the base knows.",
+        )
 
 
 def _summary(names: list[str]) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from torch import nn
+from peft import LoraConfig
+from peft.tuners.lora.config import EvaConfig
+from torch import Tensor, nn
 
-from ftkit.methods.method import Method
-from ftkit.methods.targets import require_targets
+from ftkit.methods.peft_method import PeftMethod
+from ftkit.methods.starts import as_correction_of_the_base, initial_matrices, start_from_activations
+from ftkit.methods.targets import require_modules, require_patterns, require_plain_linear, require_targets
+from ftkit.methods.tokens import require_known_tokens, rows_of
+
+Targets = Literal["all-linear"] | tuple[str, ...]
 
 
-class LoRAMethod(Method):
+class LoRAMethod(PeftMethod):
     """``W x + (alpha / rank) * B A x`` with W frozen; B starts at zero, so training starts from the base exactly.
 
     Args:
@@ -20,13 +26,20 @@ class LoRAMethod(Method):
         alpha: Numerator of the scale.
         dropout: Dropout on x before A, while training.
         target_modules: ``all-linear`` or names of layers.
+        rank_pattern: Other ranks by layer name.
+        alpha_pattern: Other alphas by layer name.
+        use_rslora: Scale by ``alpha / sqrt(rank)``.
+        use_dora: Learn the length of each column apart.
+        loraplus_lr_ratio: Factor on the learning rate of B; None for 1.
+        modules_to_save: Modules trained and saved whole.
+        trainable_tokens: Tokens whose embedding and head rows are trained.
+        init: How A and B start.
 
     Source:
-        Hu et al. 2021, arXiv:2106.09685.
+        Hu et al. 2021, arXiv:2106.09685; for the options see `ftkit.recipe.lora_family`.
     """
 
     mergeable = True
-    exact_at_init = True
 
     def __init__(
         self,
@@ -34,54 +47,99 @@ class LoRAMethod(Method):
         rank: int = 16,
         alpha: float = 32,
         dropout: float = 0.0,
-        target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear",
+        target_modules: Targets = "all-linear",
+        init: str = "default",
+        **options: Any,
     ) -> None:
         self.rank = rank
-        # 32 and 32.0 are one setting; written as one, so that two exports of a run have the same bytes.
-        self.alpha = int(alpha) if float(alpha).is_integer() else alpha
+        self.alpha = whole(alpha)
         self.dropout = dropout
         self.target_modules = target_modules
+        self.init = init
+        self.rank_pattern: dict[str, int] = options.pop("rank_pattern", {})
+        self.alpha_pattern = {name: whole(value) for name, value in options.pop("alpha_pattern", {}).items()}
+        self.use_rslora: bool = options.pop("use_rslora", False)
+        self.use_dora: bool = options.pop("use_dora", False)
+        self.loraplus_lr_ratio: float | None = options.pop("loraplus_lr_ratio", None)
+        self.modules_to_save: tuple[str, ...] | None = options.pop("modules_to_save", None)
+        self.trainable_tokens: tuple[str, ...] = options.pop("trainable_tokens", None) or ()
+        assert not options, f"settings that no one reads: {options}"
+        self.trained_rows: tuple[int, ...] = ()
+        self.exact_at_init = init not in ("pissa", "olora", "loftq")
+        self.has_own_start = init == "eva"
+
+    def bind(self, tokenizer: Any, added_token_ids: Sequence[int] = ()) -> None:
+        """See `Method.bind`."""
+        named = require_known_tokens(tokenizer, self.trainable_tokens)
+        if added_token_ids and any("embed" in name or "head" in name for name in self.modules_to_save or ()):
+            added_token_ids = ()  # the whole matrix is trained, their rows with it
+        self.trained_rows = tuple(sorted({*named, *added_token_ids}))
 
     def attach(self, model: nn.Module) -> nn.Module:
-        """See `Method.attach`. The adapter is float32 whatever the base's dtype."""
-        if self.target_modules != "all-linear":
-            require_targets(model, self.target_modules)
-        attached: nn.Module = get_peft_model(model, self._config(), autocast_adapter_dtype=True)
-        return attached
+        """See `Method.attach`."""
+        model = super().attach(model)
+        if self.init in ("pissa", "olora"):
+            # What was taken out of the base's weights; exports are corrections of the base as it was.
+            model.ftkit_initial_matrices = initial_matrices(model)
+        return model
+
+    def start(self, model: nn.Module, texts: Sequence[Sequence[int]], original: Callable[[], nn.Module]) -> None:
+        """See `Method.start`: EVA."""
+        del original
+        if self.init == "eva":
+            start_from_activations(model, texts)
+
+    def learning_rate_factors(self, model: nn.Module) -> Mapping[str, float]:
+        """See `Method.learning_rate_factors`: LoRA+ trains B faster."""
+        if self.loraplus_lr_ratio is None:
+            return {}
+        return {
+            name: self.loraplus_lr_ratio
+            for name, value in model.named_parameters()
+            if value.requires_grad and ".lora_B." in name
+        }
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """See `Method.save`: adapter_model.safetensors and adapter_config.json, as PEFT reads them."""
-        # "auto" would look for added tokens by asking for the base's config, on the hub if it must.
-        model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
-        (folder / "README.md").unlink(
-            missing_ok=True
-        )  # PEFT's own card, full of blanks; the export writes a true one
+        """See `Method.save`. PiSSA and OLoRA are saved as plain LoRA of twice the rank on the untouched base."""
+        super().save(model, folder)
+        if self.init in ("pissa", "olora"):
+            initial: dict[str, Tensor] = model.ftkit_initial_matrices
+            as_correction_of_the_base(folder, initial, use_rslora=self.use_rslora)
 
-    def load(self, base: nn.Module, folder: Path) -> nn.Module:
-        """See `Method.load`."""
-        loaded: nn.Module = PeftModel.from_pretrained(
-            base, folder, is_trainable=True, autocast_adapter_dtype=True, local_files_only=True
-        )
-        return loaded
-
-    def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
-        """See `Method.merge`. Sums are taken in float32 and checked for NaN before they are kept."""
-        attached: Any = get_peft_model(fresh, self._config(), autocast_adapter_dtype=True)
-        set_peft_model_state_dict(attached, get_peft_model_state_dict(trained, save_embedding_layers=False))
-        merged: nn.Module = attached.merge_and_unload(safe_merge=True)
-        return merged
-
-    def _config(self) -> LoraConfig:
-        # Everything that changes the result is named: PEFT's defaults move between releases.
+    def config(self, model: nn.Module) -> LoraConfig:
+        """See `PeftMethod.config`."""
+        if self.target_modules != "all-linear":
+            require_targets(model, self.target_modules)
+        require_patterns(model, self.target_modules, rank_pattern=self.rank_pattern, alpha_pattern=self.alpha_pattern)
+        require_modules(model, self.modules_to_save or ())
+        if self.init == "olora":
+            require_plain_linear(
+                model, self.target_modules, why="PEFT's OLoRA takes a transposed weight for a plain one"
+            )
+        # The initialisations that transform weights need values; on the meta device only shapes count.
+        init: Any = self.init
+        if init in ("default", "loftq") or (init != "gaussian" and next(model.parameters()).device.type == "meta"):
+            init = True
         return LoraConfig(
             task_type="CAUSAL_LM",
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules="all-linear" if self.target_modules == "all-linear" else list(self.target_modules),
+            rank_pattern=dict(self.rank_pattern),
+            alpha_pattern=dict(self.alpha_pattern),
             bias="none",
-            init_lora_weights=True,
-            use_rslora=False,
-            use_dora=False,
-            modules_to_save=None,
+            init_lora_weights=init,
+            # rho 1: every layer keeps its rank, so shapes do not depend on the data.
+            eva_config=EvaConfig(rho=1.0, tau=0.99) if init == "eva" else None,
+            use_rslora=self.use_rslora,
+            use_dora=self.use_dora,
+            modules_to_save=list(self.modules_to_save) if self.modules_to_save else None,
+            trainable_token_indices=rows_of(model, self.trained_rows) if self.trained_rows else None,
+            ensure_weight_tying=bool(self.modules_to_save),
         )
+
+
+def whole(value: float) -> float:
+    """32 and 32.0 are one setting; written as one, so that two exports of a run have the same bytes."""
+    return int(value) if float(value).is_integer() else value

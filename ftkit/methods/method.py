@@ -5,13 +5,18 @@ from __future__ import annotations
 import abc
 import contextlib
 import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from ftkit.errors import MissingPartError
+from ftkit.errors import MissingPartError, RecipeError
+
+
+class NotMergeableError(TypeError):
+    """A merged model was asked of a method that has none; recipes refuse it before it comes to this."""
 
 
 class Method(abc.ABC):
@@ -23,27 +28,49 @@ class Method(abc.ABC):
         trains_base_weights: Whether the base's own weights change (they are then held in float32).
         exact_forward: Whether the forward pass is a function of the weights alone up to float rounding. False where
             activations are quantised on the way, which no merged model can imitate.
+        pads_prompts: Whether prompts of unequal length may share a batch, padded on the left, when answers are
+            generated. False where learned positions stand before the padding.
+        has_own_start: Whether `start` has something to do.
         needs: Import names of optional packages.
     """
 
     mergeable: ClassVar[bool]
-    exact_at_init: ClassVar[bool]
+    exact_at_init: bool
     trains_base_weights: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ()
     exact_forward: bool = True
+    pads_prompts: ClassVar[bool] = True
+    has_own_start: bool = False
+    needs: tuple[str, ...] = ()
 
-    @classmethod
-    def require_parts(cls) -> None:
+    def require_parts(self) -> None:
         """Refuse to start without the packages this method needs.
 
         Raises:
             MissingPartError: With the command that installs them.
         """
-        for package in cls.needs:
+        for package in self.needs:
             if importlib.util.find_spec(package) is None:
                 raise MissingPartError(
                     f"{package} is not installed", fix="Run: pip install 'ftkit[qlora]' (or 'ftkit[all]')"
                 )
+
+    def bind(self, tokenizer: Any, added_token_ids: Sequence[int] = ()) -> None:
+        """Learn what only the tokenizer can tell; call it before `attach`.
+
+        Args:
+            tokenizer: In its final form.
+            added_token_ids: Tokens that the recipe adds to the base's vocabulary, whose rows must be trained.
+
+        Raises:
+            RecipeError: The method has no place for them, or a setting names what the tokenizer lacks.
+        """
+        del tokenizer
+        if added_token_ids:
+            raise RecipeError(
+                f"model.chat_template: adds {len(added_token_ids)} tokens to the vocabulary, and this method's "
+                "adapter has no place for their rows",
+                fix="Use recipe: lora, qlora or full, or a base whose vocabulary has the template's tokens.",
+            )
 
     def quantization(self, compute: torch.dtype) -> Any:
         """How the base is to be quantised while it is loaded; None for not at all."""
@@ -66,6 +93,30 @@ class Method(abc.ABC):
             RecipeError: A named layer or parameter does not exist.
         """
 
+    def start(self, model: nn.Module, texts: Sequence[Sequence[int]], original: Callable[[], nn.Module]) -> None:
+        """Choose the initial weights by the training data or the base; once after `attach`, not when resuming.
+
+        Args:
+            model: What `attach` returned.
+            texts: Token ids of training examples.
+            original: Loads the base without quantisation in float32.
+        """
+        del model, texts, original
+
+    def learning_rate_factors(self, model: nn.Module) -> Mapping[str, float]:
+        """Parameters that do not learn at the recipe's rate, by name, with their factors on it."""
+        del model
+        return {}
+
+    def training_hooks(self, model: nn.Module, total_steps: int | None) -> Any:
+        """What the method does within training (see `ftkit.train.spec.TrainingHooks`); None for nothing.
+
+        Args:
+            model: What `attach` returned.
+            total_steps: Of the whole run; None where a checkpoint is only read back.
+        """
+        del model, total_steps
+
     @abc.abstractmethod
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write what was trained, in the method's own published format, as safetensors."""
@@ -74,14 +125,18 @@ class Method(abc.ABC):
     def load(self, base: nn.Module, folder: Path) -> nn.Module:
         """Put what `save` wrote onto a freshly loaded base."""
 
-    @abc.abstractmethod
     def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
         """Write the trained model into a plain one.
 
         Args:
             trained: The live model.
             fresh: The base, freshly loaded without quantisation in float32; it is changed and returned.
+
+        Raises:
+            NotMergeableError: No plain model behaves like the trained one.
         """
+        del trained, fresh
+        raise NotMergeableError(f"{type(self).__name__} has no plain weights to be merged into")
 
     @contextlib.contextmanager
     def float32_arithmetic(self, model: nn.Module) -> Any:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from ftkit.methods.lora import LoRAMethod
+from ftkit.methods.quantised import (
+    PEFT_PREFIX,
+    dequantised_weight,
+    exact_quantised_layers,
+    keep_backward_pass,
+    quantised_layers,
+    quantization_config,
+)
+from ftkit.methods.starts import start_from_residual
 
 
 class QLoRAMethod(LoRAMethod):
@@ -39,80 +48,47 @@ class QLoRAMethod(LoRAMethod):
         self.bits: Literal["nf4", "int8"] = quantization
         self.double_quantization = double_quantization
         self.exact_forward = quantization == "nf4"  # int8 rounds the activations of every layer too
+        self.has_own_start = self.has_own_start or self.init == "loftq"
 
     def quantization(self, compute: torch.dtype) -> BitsAndBytesConfig:
         """See `Method.quantization`."""
-        if self.bits == "int8":
-            # The threshold keeps activation outliers out of the 8-bit product; 6.0 is the paper's.
-            return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=6.0, llm_int8_has_fp16_weight=False)
-        return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=self.double_quantization,
-            bnb_4bit_compute_dtype=compute,
-        )
+        return quantization_config(self.bits, compute, double=self.double_quantization)
 
     def prepare(self, base: nn.Module) -> nn.Module:
-        """See `Method.prepare`.
+        """See `Method.prepare`."""
+        return keep_backward_pass(base)
 
-        On a CPU with AVX512-BF16, bitsandbytes repacks a 4-bit weight at its first forward pass in eval mode, for
-        good, and the repacked layer has no backward pass: after one validation the gradients of all lower layers
-        would be gone, without an error. (It also multiplies in bfloat16 whatever ``compute_dtype`` says.)
-        """
-        for _, layer in _quantised(base):
-            layer.support_avx512bf16_for_cpu = False
-        return base
+    def start(self, model: nn.Module, texts: Sequence[Sequence[int]], original: Callable[[], nn.Module]) -> None:
+        """See `Method.start`: LoftQ."""
+        if self.init != "loftq":
+            return super().start(model, texts, original)
+        plain: dict[str, Any] = dict(original().named_modules())
+        layers: dict[str, Any] = {
+            name.removeprefix(PEFT_PREFIX): layer
+            for name, layer in model.named_modules()
+            if isinstance(layer, LoraLayer)
+        }
+        for name, module in quantised_layers(model):
+            if name in layers:
+                start_from_residual(layers[name], _as_stored(plain[name]) - dequantised_weight(module))
+        return None
 
     def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
         """See `Method.merge`: the base's weights become the dequantised ones, then the adapter is added."""
         plain: dict[str, Any] = dict(fresh.named_modules())
         with torch.no_grad():
-            for name, module in _quantised(trained):
-                weight = dequantised_weight(module)
-                # GPT-2's Conv1D holds its weight as (in, out); the quantised layer in its place does not.
-                plain[name].weight.copy_(weight.T if isinstance(plain[name], Conv1D) else weight)
+            for name, module in quantised_layers(trained):
+                _as_stored(plain[name]).copy_(dequantised_weight(module))
         return super().merge(trained, fresh)
 
     @contextlib.contextmanager
     def float32_arithmetic(self, model: nn.Module) -> Any:
         """See `Method.float32_arithmetic`: each quantised layer multiplies by the weight that it stands for."""
-        layers = [layer for _, layer in _quantised(model)]
-        try:
-            for layer in layers:
-                layer.forward = functools.partial(_exact_forward, layer)
+        with exact_quantised_layers(model):
             yield
-        finally:
-            for layer in layers:
-                del layer.forward  # the class's own shows again
 
 
-def _exact_forward(layer: Any, hidden: torch.Tensor) -> torch.Tensor:
-    bias = None if layer.bias is None else layer.bias.to(hidden.dtype)
-    return nn.functional.linear(hidden, dequantised_weight(layer).to(hidden.dtype), bias)
-
-
-def _quantised(model: nn.Module) -> list[tuple[str, Any]]:
-    """Quantised layers under their names in the base model (PEFT wraps both the model and the layers)."""
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
-
-    found = []
-    for name, module in model.named_modules():
-        if isinstance(module, (Linear4bit, Linear8bitLt)):
-            plain = name.removeprefix("base_model.model.").removesuffix(".base_layer")
-            found.append((plain, module))
-    return found
-
-
-def dequantised_weight(module: Any) -> torch.Tensor:
-    """The weight that a quantised layer stands for, (out, in), float32."""
-    import bitsandbytes as bnb
-
-    if hasattr(module.weight, "quant_state"):
-        # The state's dtype is what the base was loaded in; of a 16-bit base it would round the dequantised weight.
-        state = copy.copy(module.weight.quant_state)
-        state.dtype = torch.float32
-        weight: torch.Tensor = bnb.functional.dequantize_4bit(module.weight.data, state)
-        return weight
-    scale = module.weight.SCB if module.weight.SCB is not None else module.state.SCB
-    rows = module.weight.CB if getattr(module.weight, "CB", None) is not None else module.weight.data
-    return rows.float() * scale.float().unsqueeze(1) / 127
+def _as_stored(layer: Any) -> torch.Tensor:
+    """A plain layer's weight as (out, in): GPT-2's Conv1D holds it the other way round."""
+    weight: torch.Tensor = layer.weight.detach()
+    return weight.T if isinstance(layer, Conv1D) else weight

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -40,6 +42,90 @@ def require_targets(model: nn.Module, targets: Sequence[str]) -> None:
                     where="method.target_modules",
                     what=f"{target!r} matches no layer of this model",
                     fix=(f"Did you mean {near!r}? " if near else "") + f"Its linear layers are {', '.join(known)}.",
+                )
+            )
+    if problems:
+        raise RecipeError(problems)
+
+
+def require_patterns(
+    model: nn.Module, targets: Literal["all-linear"] | Sequence[str], **patterns: Mapping[str, Any]
+) -> None:
+    """Refuse layer patterns that match no adapted layer: PEFT would pass over them without a word.
+
+    Args:
+        model: The base.
+        targets: The adapted layers.
+        patterns: By the name of their setting; keys match as in PEFT, at the end of a layer's name.
+
+    Raises:
+        RecipeError: Listing each such key and the layers that there are.
+    """
+    adapted = [name for name, _ in _adapted_layers(model, targets)]
+    problems = [
+        Problem(
+            where=f"method.{setting}",
+            what=f"{key!r} matches no layer that this recipe adapts",
+            fix=f"One of these is {adapted[0]}; the end of a name is enough." if adapted else "",
+        )
+        for setting, pattern in patterns.items()
+        for key in pattern
+        if not any(_matches(key, name) for name in adapted)
+    ]
+    if problems:
+        raise RecipeError(problems)
+
+
+def require_plain_linear(model: nn.Module, targets: Literal["all-linear"] | Sequence[str], *, why: str) -> None:
+    """Refuse layers that hold their weight transposed, as GPT-2's Conv1D.
+
+    Raises:
+        RecipeError: With the reason.
+    """
+    for name, layer in _adapted_layers(model, targets):
+        if isinstance(layer, Conv1D):
+            raise RecipeError(f"method.init: {why}, and {name} has one", fix="Use init: pissa, eva or default.")
+
+
+def _adapted_layers(model: nn.Module, targets: Literal["all-linear"] | Sequence[str]) -> list[tuple[str, nn.Module]]:
+    wanted = linear_layer_names(model) if targets == "all-linear" else list(targets)
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if any(name == target or name.endswith(f".{target}") for target in wanted)
+    ]
+
+
+def _matches(key: str, name: str) -> bool:
+    try:
+        return re.match(rf"(.*\.)?({key})$", name) is not None
+    except re.error:
+        return False
+
+
+def require_modules(model: nn.Module, wanted: Sequence[str]) -> None:
+    """Refuse ``modules_to_save`` that do not exist or cannot be trained whole.
+
+    Raises:
+        RecipeError: Listing each.
+    """
+    modules = dict(model.named_modules())
+    last_names = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in modules if name))
+    problems = []
+    for name in wanted:
+        found = [module for path, module in modules.items() if path == name or path.endswith(f".{name}")]
+        if not found:
+            near = nearest(name, last_names)
+            fix = f"Did you mean {near!r}?" if near else f"Its modules are {', '.join(last_names)}."
+            problems.append(
+                Problem(where="method.modules_to_save", what=f"{name!r} is no module of this model", fix=fix)
+            )
+        elif any(not value.is_floating_point() for module in found for value in module.parameters()):
+            problems.append(
+                Problem(
+                    where="method.modules_to_save",
+                    what=f"{name!r} is held in quantised form, which cannot be trained",
+                    fix="Use recipe: lora, or leave it out.",
                 )
             )
     if problems:

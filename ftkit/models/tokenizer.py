@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jinja2 import TemplateSyntaxError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from jinja2 import TemplateError, TemplateSyntaxError
+from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 
 from ftkit.errors import DataError, ModelError, RecipeError
 from ftkit.files import sha256_json
+from ftkit.models.chat_template import (
+    Variable,
+    control_tokens,
+    each_text,
+    not_jinja,
+    set_defaults,
+    split_defaults,
+)
 
 TEMPLATES_FOLDER = Path(__file__).with_name("templates")
+PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
 def template_names() -> list[str]:
@@ -21,17 +31,52 @@ def template_names() -> list[str]:
     return sorted(path.stem for path in TEMPLATES_FOLDER.glob("*.jinja"))
 
 
-def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a tokenizer without network or foreign code.
+def load_tokenizer(
+    folder: Path,
+    chat_template: str | None = None,
+    *,
+    chat_template_kwargs: Mapping[str, Variable] | None = None,
+    added_tokens: Literal["auto"] | Sequence[str] = "auto",
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer without network or foreign code, with the template and the tokens that a recipe asks for.
 
     Args:
         folder: A model folder.
         chat_template: Name of a shipped template or a Jinja file, for tokenizers that have none.
+        chat_template_kwargs: Values of the template's variables, written into its text.
+        added_tokens: Tokens to add where the vocabulary lacks them, after those that ``chat_template`` writes;
+            ``auto`` for only those, an empty list for none at all.
+
+    Raises:
+        ModelError: No usable tokenizer, or one without character offsets (masks need them), or one that has no
+            room for tokens of its own.
+        RecipeError: ``chat_template`` is not to be had, or ``chat_template_kwargs`` are not its variables.
+        DataError: The template needs tokens that this tokenizer lacks.
+    """
+    tokenizer = read_tokenizer(folder)
+    if chat_template is not None:
+        tokenizer.chat_template = _read_template(chat_template)
+    if chat_template_kwargs:
+        if tokenizer.chat_template is None:
+            raise RecipeError(
+                "model.chat_template_kwargs: this tokenizer has no chat template to read them",
+                fix=f"Choose one with model.chat_template: {', '.join(template_names())}, or a Jinja file.",
+            )
+        tokenizer.chat_template = set_defaults(tokenizer.chat_template, chat_template_kwargs)
+    if added_tokens:
+        own = control_tokens(tokenizer.chat_template) if chat_template is not None else []
+        _add_missing(tokenizer, [*own, *([] if added_tokens == "auto" else added_tokens)], folder)
+    if tokenizer.chat_template is not None:
+        _require_template_tokens(tokenizer)
+        _begin_with_bos(tokenizer)
+    return tokenizer
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer just as it is on disk.
 
     Raises:
         ModelError: No usable tokenizer, or one without character offsets (masks need them).
-        RecipeError: ``chat_template`` is not to be had.
-        DataError: The chosen template needs tokens that this tokenizer lacks.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -45,17 +90,18 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
             f"{folder}: its tokenizer is a slow one, without the character offsets that loss masks are made from",
             fix="Convert it to tokenizer.json with transformers, or use a checkpoint that has one.",
         )
-    if chat_template is not None:
-        tokenizer.chat_template = _read_template(chat_template)
-    if tokenizer.chat_template is not None:
-        _require_template_tokens(tokenizer)
-        _begin_with_bos(tokenizer)
     return tokenizer
 
 
 def wants_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer itself puts the beginning-of-sequence token in front of a text."""
     return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+
+
+def is_one_token(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Whether the tokenizer knows a text as one token of its own."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return len(ids) == 1 and (ids[0] != tokenizer.unk_token_id or text == tokenizer.unk_token)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -87,20 +133,38 @@ def _read_template(name: str) -> str:
         ) from None
 
 
+def _add_missing(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], folder: Path) -> None:
+    """Give every listed text that is not one token yet an id of its own, in the order of the list."""
+    missing = [token for token in dict.fromkeys(tokens) if not is_one_token(tokenizer, token)]
+    if not missing:
+        return
+    owners = {id_: token for token, id_ in tokenizer.get_vocab().items()}
+    # normalized=False: where a normaliser lowercases, what a person types must not become a control token.
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in missing])
+    for token in missing:
+        # The library counts entries to find the next id, and so hits a taken one where a vocabulary has gaps.
+        id_ = tokenizer.convert_tokens_to_ids(token)
+        if owners.get(id_, token) != token:
+            raise ModelError(
+                f"{folder}: {token} cannot be added: the vocabulary has gaps, and its id {id_} is {owners[id_]!r}",
+                fix="Choose a template that needs no tokens of its own, such as model.chat_template: plain.",
+            )
+
+
 def _require_template_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     """A control token that the vocabulary lacks would be cut into pieces, and the model could not stop on it."""
-    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     try:
-        text = str(tokenizer.apply_chat_template(probe, tokenize=False))
+        text = str(tokenizer.apply_chat_template(PROBE, tokenize=False))
     except TemplateSyntaxError as error:
-        raise RecipeError(f"the chat template is not valid Jinja: {error.message} (line {error.lineno})") from None
+        raise not_jinja(error) from None
     except Exception as error:  # noqa: BLE001 - templates raise whatever they like; every kind becomes one message
         raise DataError(f"the chat template cannot render one user and one assistant turn: {error}") from None
     for control in ("<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>", "<|eot_id|>", "<|end|>"):
-        if control in text and len(tokenizer(control, add_special_tokens=False)["input_ids"]) != 1:
+        if control in text and not is_one_token(tokenizer, control):
             raise DataError(
                 f"the chat template uses {control}, which is not one token of this tokenizer",
-                fix=f"Choose another template ({', '.join(template_names())}), or a base model that has the token.",
+                fix=f"Choose another template ({', '.join(template_names())}), name the token in "
+                "model.added_tokens, or take a base model that has it.",
             )
 
 
@@ -112,6 +176,13 @@ def _begin_with_bos(tokenizer: PreTrainedTokenizerBase) -> None:
     """
     if not wants_bos(tokenizer):
         return
-    rendered = str(tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False))
-    if not rendered.startswith(str(tokenizer.bos_token)) and isinstance(tokenizer.chat_template, str):
-        tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+
+    def mended(text: str) -> str:
+        try:
+            chat = tokenizer.apply_chat_template(PROBE, tokenize=False, chat_template=text)
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError):
+            return text  # not the default one, which has rendered this, but one for other chats, say with tools
+        defaults, rest = split_defaults(text)
+        return text if str(chat).startswith(str(tokenizer.bos_token)) else defaults + "{{ bos_token }}" + rest
+
+    tokenizer.chat_template = each_text(tokenizer.chat_template, mended)

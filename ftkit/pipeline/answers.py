@@ -70,6 +70,7 @@ def answer_questions(
     stop_token_ids: Sequence[int],
     metrics: Sequence[str],
     title: str,
+    pads_prompts: bool = True,
 ) -> dict[str, Any]:
     """Ask, and score the answers.
 
@@ -85,6 +86,7 @@ def answer_questions(
             tokenizer,
             stop_token_ids=stop_token_ids,
             max_new_tokens=questions.max_new_tokens,
+            pads_prompts=pads_prompts,
             progress=bar,
         )
     texts = [answer.text for answer in answers]

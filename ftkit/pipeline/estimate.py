@@ -12,6 +12,7 @@ from ftkit.data.prepare import PreparedData
 from ftkit.errors import ResourceError
 from ftkit.machine import available_memory_bytes
 from ftkit.models.load import quiet_transformers
+from ftkit.models.vocabulary import extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype, tensor_dtypes
 from ftkit.pipeline.session import Session
 from ftkit.train.batches import choose_micro_batch_size, count_steps
@@ -119,7 +120,9 @@ def _parameters(session: Session) -> tuple[int, int]:
     """Total and trainable parameters, counted on a model without memory behind it."""
     with quiet_transformers(), torch.device("meta"):
         config = AutoConfig.from_pretrained(session.base.folder, local_files_only=True, trust_remote_code=False)
-        skeleton = session.method.attach(AutoModelForCausalLM.from_config(config))
+        base = AutoModelForCausalLM.from_config(config)
+        extend_vocabulary(base, session.added_tokens)
+        skeleton = session.method.attach(base)
     parameters = list(skeleton.parameters())
     return (
         sum(parameter.numel() for parameter in parameters),

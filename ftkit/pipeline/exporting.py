@@ -20,7 +20,7 @@ from ftkit.notices import log, show_notices
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
 from ftkit.recipe import ExportSection, did_you_mean, recipe_digest
-from ftkit.train.checkpoint import load_trainable, newest_checkpoint, step_of
+from ftkit.train.checkpoint import load_method_state, load_trainable, newest_checkpoint, step_of
 
 
 def describe_trained(
@@ -44,6 +44,7 @@ def describe_trained(
         method=session.method,
         base=session.base,
         tokenizer=session.tokenizer,
+        added_tokens=session.added_tokens,
         stop_token_ids=stop_token_ids,
         probes=probes,
         quantization=None if quantization is None else _plain_quantization(quantization),
@@ -52,6 +53,7 @@ def describe_trained(
             "method": session.recipe.method.model_dump(mode="json"),
             "recipe_digest": recipe_digest(session.recipe),
             "data_digest": run["data_digest"],
+            "chat_template_kwargs": session.recipe.model.chat_template_kwargs,
         },
         facts=facts,
     )
@@ -132,6 +134,7 @@ def load_trained(session: Session, folder: RunFolder) -> nn.Module:
         )
     model = session.attach(session.load_base())
     load_trainable(model, checkpoint)
+    load_method_state(session.method.training_hooks(model, None), checkpoint)
     return model.eval()
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ftkit.data.prepare import PreparedData
 from ftkit.errors import Interrupted, OutputError, VerificationError
 from ftkit.evaluate.loss import mean_loss
-from ftkit.export.manifest import library_versions
 from ftkit.export.probes import Probes, choose_probes, measure_base
 from ftkit.files import folder_lock, require_space
 from ftkit.models.precision import narrow_again, widen
@@ -24,13 +21,15 @@ from ftkit.notices import log, show_notices
 from ftkit.pipeline.answers import AnswerSet, answer_questions, choose_questions
 from ftkit.pipeline.estimate import Estimate, estimate
 from ftkit.pipeline.exporting import describe_trained, finish_exports
+from ftkit.pipeline.result import result_document, write_samples
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
 from ftkit.recipe import Recipe
 from ftkit.report.page import write_report
 from ftkit.train.checkpoint import newest_checkpoint, remove_newer_checkpoints, step_of
 from ftkit.train.metrics_log import MetricsLog
-from ftkit.train.trainer import FitSpec, TrainResult, fit
+from ftkit.train.spec import FitSpec
+from ftkit.train.trainer import fit
 from ftkit.units import format_bytes, format_count
 
 
@@ -152,8 +151,11 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
     step = step_of(checkpoint) if checkpoint else 0
     metrics.keep_through(step)
     remove_newer_checkpoints(folder.checkpoints, step)
-    spec = _fit_spec(session, needs, folder)
-    result = fit(model, data.train, data.validation, spec, resume_from=checkpoint)
+    if checkpoint is None:
+        session.start(model, data)
+    spec = _fit_spec(session, needs, folder, session.method.learning_rate_factors(model))
+    hooks = session.method.training_hooks(model, spec.total_steps(len(data.train)))
+    result = fit(model, data.train, data.validation, spec, resume_from=checkpoint, hooks=hooks)
     if result.interrupted:
         raise Interrupted(
             f"stopped after step {result.steps} of {result.total_steps}; everything is saved",
@@ -166,8 +168,9 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
         stop_token_ids=data.stop_token_ids,
         metrics=recipe.evaluate.metrics,
         title="answers after",
+        pads_prompts=session.method.pads_prompts,
     )
-    _write_samples(folder, questions, before["answers"], after["answers"], recipe.evaluate.samples)
+    write_samples(folder, questions, before["answers"], after["answers"], recipe.evaluate.samples)
     facts = {
         "data": data.report.to_dict(),
         "metrics": {"before": before["metrics"], "after": after["metrics"]},
@@ -175,7 +178,7 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
     }
     trained = describe_trained(session, model, probes, data.stop_token_ids, folder, facts)
     exports = finish_exports(trained, recipe.export or (), folder)
-    document = _result(session, needs, result, facts, exports)
+    document = result_document(session, needs, result, facts, exports)
     folder.write("result.json", document)
     write_report(folder.path)
     _require_verified(document)
@@ -242,7 +245,9 @@ def _measure_base(
     return before, probes
 
 
-def _fit_spec(session: Session, needs: Estimate, folder: RunFolder) -> FitSpec:
+def _fit_spec(
+    session: Session, needs: Estimate, folder: RunFolder, learning_rate_factors: Mapping[str, float]
+) -> FitSpec:
     train = session.recipe.train
     assert train.learning_rate is not None, "resolved recipes have one"
     return FitSpec(
@@ -263,52 +268,5 @@ def _fit_spec(session: Session, needs: Estimate, folder: RunFolder) -> FitSpec:
         validate_every=train.validate_every,
         log_every=train.log_every,
         folder=folder.path,
+        learning_rate_factors=learning_rate_factors,
     )
-
-
-def _write_samples(folder: RunFolder, questions: AnswerSet, before: list[str], after: list[str], count: int) -> None:
-    rows = zip(questions.questions, questions.references, before, after, strict=True)
-    samples = [
-        {"prompt": prompt, "reference": reference, "before": first, "after": second}
-        for prompt, reference, first, second in list(rows)[:count]
-    ]
-    folder.write("samples.json", samples)
-
-
-def _result(
-    session: Session, needs: Estimate, result: TrainResult, facts: dict[str, Any], exports: list[dict[str, Any]]
-) -> dict[str, Any]:
-    def finite(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    losses = facts["losses"]
-    return {
-        "recipe": session.recipe.recipe,
-        "model": session.base.portable_name,
-        "steps": result.steps,
-        "total_steps": result.total_steps,
-        "tokens": result.tokens,
-        "first_loss": finite(result.first_loss),
-        "last_loss": finite(result.last_loss),
-        "losses": {
-            "first_train": finite(result.first_loss),
-            "last_train": finite(result.last_loss),
-            "validation_before": losses["before"],
-            "validation_after": losses["after"],
-        },
-        "wall_s": round(result.wall_s, 3),
-        "tokens_per_s": round(result.tokens_per_s, 2),
-        "peak_memory_bytes": result.peak_memory_bytes,
-        "cuda_peak_memory_bytes": result.cuda_peak_memory_bytes,
-        "trainable_parameters": needs.trainable_parameters,
-        "total_parameters": needs.total_parameters,
-        "micro_batch_size": needs.micro_batch_size,
-        "engine": "plain",
-        "device": str(session.device),
-        "compute": str(session.precision.compute).removeprefix("torch."),
-        "weights": str(session.precision.weights).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "metrics": facts["metrics"],
-        "exports": exports,
-        "versions": library_versions(),
-    }

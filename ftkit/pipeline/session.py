@@ -10,11 +10,12 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.data.prepare import PreparedData, prepare
-from ftkit.methods import METHODS, Method
+from ftkit.methods import Method, method_of
 from ftkit.models.find import BaseModel, find_base
 from ftkit.models.load import load_model
 from ftkit.models.precision import Precision, choose_precision, default_device
 from ftkit.models.tokenizer import load_tokenizer, template_names, wants_bos
+from ftkit.models.vocabulary import added_token_pieces, extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 from ftkit.recipe import Recipe
 from ftkit.train.progress import ProgressBar
@@ -29,6 +30,7 @@ class Session:
         method: That the recipe asks for.
         base: On this machine, checked.
         tokenizer: With the chat template that training and serving use.
+        added_tokens: Ids that the recipe adds to the base's vocabulary (see `added_token_pieces`).
         device: Where training runs.
         precision: Of weights and arithmetic.
     """
@@ -37,6 +39,7 @@ class Session:
     method: Method
     base: BaseModel
     tokenizer: PreTrainedTokenizerBase
+    added_tokens: dict[int, tuple[int, ...]]
     device: torch.device
     precision: Precision
 
@@ -53,6 +56,7 @@ class Session:
             device=self.device,
             quantization_config=self.quantization_config,
         )
+        extend_vocabulary(model, self.added_tokens)
         return self.method.prepare(model)
 
     def attach(self, model: nn.Module) -> nn.Module:
@@ -60,6 +64,17 @@ class Session:
         # Seed before attach: LoRA's A matrix is drawn here, not in the trainer.
         torch.manual_seed(self.recipe.train.seed)
         return self.method.attach(model)
+
+    def start(self, model: nn.Module, data: PreparedData) -> None:
+        """What the method does once before its first step, where it does anything."""
+        if self.method.has_own_start:
+            self.method.start(model, [example.input_ids for example in data.train], self.original)
+
+    def original(self) -> nn.Module:
+        """The base in memory once more, in full precision."""
+        model = load_model(self.base.folder, dtype=torch.float32, device=torch.device("cpu"))
+        extend_vocabulary(model, self.added_tokens)
+        return model
 
     def prepare_data(self) -> PreparedData:
         """Read, check, split and tokenise the recipe's data."""
@@ -73,17 +88,6 @@ class Session:
             )
 
 
-def method_of(recipe: Recipe) -> Method:
-    """The method that a recipe's settings describe.
-
-    Raises:
-        MissingPartError: It needs a package that is not installed.
-    """
-    kind = METHODS[recipe.recipe]
-    kind.require_parts()
-    return kind(**dict(recipe.method))
-
-
 def open_session(recipe: Recipe) -> Session:
     """Find what a recipe names, fetching what it may.
 
@@ -91,11 +95,19 @@ def open_session(recipe: Recipe) -> Session:
         MissingPartError: The method needs a package that is not installed.
         ModelError: The base model cannot be had or used.
         DataError: The chat template does not fit the tokenizer.
+        RecipeError: The method has no place for added tokens, or a text in its settings does not fit the tokenizer.
     """
     recipe = recipe.resolved()
     method = method_of(recipe)
     base = find_base(recipe.model.path, recipe.model.revision)
-    tokenizer = load_tokenizer(base.folder, recipe.model.chat_template)
+    tokenizer = load_tokenizer(
+        base.folder,
+        recipe.model.chat_template,
+        chat_template_kwargs=recipe.model.chat_template_kwargs,
+        added_tokens=recipe.model.added_tokens,
+    )
+    added = added_token_pieces(base.folder, tokenizer)
+    method.bind(tokenizer, tuple(added))
     device = default_device()
     precision = choose_precision(
         recipe.model.dtype,
@@ -103,4 +115,12 @@ def open_session(recipe: Recipe) -> Session:
         device=device,
         master_weights=method.trains_base_weights,
     )
-    return Session(recipe=recipe, method=method, base=base, tokenizer=tokenizer, device=device, precision=precision)
+    return Session(
+        recipe=recipe,
+        method=method,
+        base=base,
+        tokenizer=tokenizer,
+        added_tokens=added,
+        device=device,
+        precision=precision,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,20 @@ from ftkit.data.prepare import prepare
 from ftkit.errors import DataError, ModelError, UsageError
 from ftkit.evaluate.generation import Answer, generate, prompt_ids, stop_ids
 from ftkit.evaluate.loss import mean_loss
-from ftkit.export.manifest import MANIFEST, read_manifest
+from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
 from ftkit.export.verify import find_export_base
-from ftkit.methods import METHODS
+from ftkit.methods import Method, method_of
 from ftkit.models.find import find_base
 from ftkit.models.load import load_model
 from ftkit.models.precision import choose_precision, default_device
 from ftkit.models.tokenizer import load_tokenizer, template_names, wants_bos
+from ftkit.models.vocabulary import added_token_pieces, extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 from ftkit.pipeline.answers import answer_questions, choose_questions
 from ftkit.pipeline.exporting import load_trained
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import open_session
-from ftkit.recipe import DataSection
+from ftkit.recipe import RECIPES, DataSection
 from ftkit.train.progress import ProgressBar
 
 
@@ -40,6 +41,7 @@ class Target:
         tokenizer: Its own.
         stop_token_ids: Tokens that end an answer.
         compute: dtype of the matrix products for losses.
+        pads_prompts: Whether prompts of unequal length may share a batch.
         data_settings: Keys of a recipe's data section that its rows were read with; empty for exports and models.
     """
 
@@ -47,6 +49,7 @@ class Target:
     tokenizer: PreTrainedTokenizerBase
     stop_token_ids: list[int]
     compute: torch.dtype
+    pads_prompts: bool = True
     data_settings: dict[str, Any] = field(default_factory=dict)
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 256) -> list[Answer]:
@@ -62,6 +65,7 @@ class Target:
                 self.tokenizer,
                 stop_token_ids=self.stop_token_ids,
                 max_new_tokens=max_new_tokens,
+                pads_prompts=self.pads_prompts,
                 progress=bar if len(ids) > 1 else None,
             )
         return answers
@@ -110,6 +114,7 @@ class Target:
                 stop_token_ids=self.stop_token_ids,
                 metrics=metrics,
                 title="answers",
+                pads_prompts=self.pads_prompts,
             )
             outcome |= answered["metrics"]
         return outcome
@@ -141,6 +146,7 @@ def _open_run(folder: RunFolder) -> Target:
         tokenizer=session.tokenizer,
         stop_token_ids=folder.read("run.json")["stop_tokens"],
         compute=session.precision.compute,
+        pads_prompts=session.method.pads_prompts,
         data_settings={key: getattr(data, key) for key in ("columns", "max_length", "train_on")},
     )
 
@@ -159,8 +165,7 @@ def _open_export(folder: Path) -> Target:
             f"but {base.folder} has {base.sha256[:16]}…",
             fix="Put the adapter on the base that it was trained on.",
         )
-    method = METHODS[manifest.recipe](**_as_tuples(manifest.method))
-    method.require_parts()
+    method = _method_of(manifest)
     quantization = None if manifest.quantization is None else BitsAndBytesConfig(**manifest.quantization)
     model = load_model(
         base.folder,
@@ -168,11 +173,20 @@ def _open_export(folder: Path) -> Target:
         device=default_device(),
         quantization_config=quantization,
     )
-    return _target(method.load(method.prepare(model), folder).eval(), tokenizer, manifest.stop_tokens, base.folder)
+    extend_vocabulary(model, added_token_pieces(base.folder, tokenizer) if manifest.added_tokens else {})
+    loaded = method.load(method.prepare(model), folder).eval()
+    target = _target(loaded, tokenizer, manifest.stop_tokens, base.folder)
+    return replace(target, pads_prompts=method.pads_prompts)
 
 
-def _as_tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+def _method_of(manifest: ExportManifest) -> Method:
+    values = {"recipe": manifest.recipe, "model": "-", "data": "-", "method": manifest.method}
+    try:
+        return method_of(RECIPES[manifest.recipe].model_validate(values))
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"its method, {manifest.recipe}, is none that this ftkit knows: {error}", fix="Use a matching ftkit."
+        ) from None
 
 
 def _inference_dtype(folder: Path) -> torch.dtype:

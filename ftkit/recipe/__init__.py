@@ -8,9 +8,19 @@ from ftkit.recipe.load import (
     recipe_error,
     recipe_from_values,
 )
-from ftkit.recipe.methods import FullSettings, LoRASettings, MethodSettings, QLoRASettings
+from ftkit.recipe.lora_family import FAMILY, LoRASettings, QLoRASettings
+from ftkit.recipe.methods import AdapterSettings, FullSettings, MethodSettings, PrefixSettings, PromptSettings
 from ftkit.recipe.nearest import did_you_mean, nearest
-from ftkit.recipe.recipes import RECIPES, FullRecipe, LoRARecipe, QLoRARecipe, Recipe
+from ftkit.recipe.recipes import (
+    RECIPES,
+    AdapterRecipe,
+    FullRecipe,
+    LoRARecipe,
+    PrefixRecipe,
+    PromptRecipe,
+    QLoRARecipe,
+    Recipe,
+)
 from ftkit.recipe.sections import (
     DataSection,
     EvaluateSection,
@@ -22,7 +32,10 @@ from ftkit.recipe.sections import (
 from ftkit.recipe.shipped import ShippedRecipe, copy_recipe, find_recipe, shipped_recipes
 
 __all__ = [
+    "FAMILY",
     "RECIPES",
+    "AdapterRecipe",
+    "AdapterSettings",
     "DataSection",
     "EvaluateSection",
     "ExportSection",
@@ -32,6 +45,10 @@ __all__ = [
     "LoRASettings",
     "MethodSettings",
     "ModelSection",
+    "PrefixRecipe",
+    "PrefixSettings",
+    "PromptRecipe",
+    "PromptSettings",
     "QLoRARecipe",
     "QLoRASettings",
     "Recipe",

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from ftkit.errors import Problem, RecipeError
 from ftkit.files import sha256_json
 from ftkit.recipe.base import Section
+from ftkit.recipe.lora_family import FAMILY, LoRASettings
 from ftkit.recipe.nearest import did_you_mean
 from ftkit.recipe.overrides import apply_overrides
 from ftkit.recipe.recipes import RECIPES, AnyRecipe, Recipe
@@ -31,6 +32,7 @@ _WORDS = {
     "too_short": "should not be empty",
     "model_type": "should be a mapping of keys to values",
     "dict_type": "should be a mapping of keys to values",
+    "union_tag_not_found": "should be a mapping of keys to values",
 }
 
 
@@ -123,8 +125,15 @@ def _problems(
         key_path = _culprit(key_path, getattr(fault.get("ctx", {}).get("error"), "keys", ()), place)
         key = (place(key_path), ".".join(map(str, key_path)))
         if fault["type"] == "extra_forbidden":
-            known = _known_keys(recipe, key_path[:-1])
+            known = _known_keys(recipe, key_path[:-1], values)
             message, fixes[key] = "unknown key", did_you_mean(str(key_path[-1]), known, what="Known keys")
+        elif fault["type"] == "union_tag_invalid":
+            kind = str(fault["ctx"]["tag"])
+            key = (place((*key_path, "kind")), ".".join([*map(str, key_path), "kind"]))
+            message, fixes[key] = (
+                f"{kind!r} is no kind of {recipe.model_fields['recipe'].default}",
+                did_you_mean(kind, ["lora", *FAMILY], what="Known kinds"),
+            )
         else:
             message = _WORDS.get(fault["type"], fault["msg"].removeprefix("Value error, "))
             message = message.replace("Input should be", "should be")
@@ -151,6 +160,8 @@ def _key_path(loc: tuple[Any, ...], values: Any, *, missing: bool) -> KeyPath:
             values = values[step]
         elif isinstance(values, list) and step == DataSection.OBVIOUS_KEY:
             continue  # a list that stands for its section
+        elif isinstance(values, dict) and path == ["method"] and step == values.get("kind", "lora"):
+            continue  # pydantic names the member of the family that it chose
         elif isinstance(step, int) and path[-1:] != [step] and not isinstance(values, (dict, list)):
             continue  # a bare value that stands for a list of one
         else:
@@ -167,12 +178,14 @@ def _culprit(section: KeyPath, keys: Sequence[KeyPath], place: Callable[[KeyPath
     return next((path for path in paths if place(path).startswith("override ")), paths[0])
 
 
-def _known_keys(section: type[Section], path: KeyPath) -> list[str]:
+def _known_keys(section: type[Section], path: KeyPath, values: dict[str, Any]) -> list[str]:
     for step in path:
         if isinstance(step, int):
             step = section.OBVIOUS_KEY or ""  # an item of a list that stands for its section
         if step in section.model_fields:
             inner = _section_in(section.model_fields[step].annotation)
+            if inner is LoRASettings:
+                inner = FAMILY.get(values["method"].get("kind", "lora"), LoRASettings)
             if inner is not None:
                 section = inner
     return list(section.model_fields)

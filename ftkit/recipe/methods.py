@@ -1,12 +1,15 @@
-"""The settings of each tuning method, as a person writes them; the methods themselves live in `ftkit.methods`."""
+"""The settings of each tuning method, as a person writes them; the methods themselves live in `ftkit.methods`.
+
+LoRA and its relatives are in `ftkit.recipe.lora_family`.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from ftkit.recipe.base import Section
+from ftkit.recipe.base import ClashError, Section
 from ftkit.recipe.sections import ExportKind
 
 
@@ -14,14 +17,38 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+Quantization = Literal["nf4", "int8"]
+# What loads a folder of plain weights.
+MERGED_ENGINES = ("transformers", "vLLM", "SGLang", "TGI", "llama.cpp")
 
 
 class MethodSettings(Section):
-    """What all methods declare about themselves, so that a wrong wish is refused when the recipe is read."""
+    """What all methods declare about themselves, so that a wrong wish is refused when the recipe is read.
+
+    Attributes:
+        EXPORT_KINDS: What can be exported.
+        UNMERGEABLE: Why there is no merged export; empty where there is one.
+        NO_GRADIENT_CHECKPOINTING: Why activations cannot be recomputed; empty where they can.
+        DEFAULT_LEARNING_RATE: Peak of AdamW where the recipe names none.
+        ADAPTER_ENGINES: What serves the adapter as it is.
+        TRAINABLE_SHARE: Trainable parameters over the base's, with default settings on smollm2-135m.
+        WHEN: When to choose it, in one line.
+    """
 
     EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]]
+    UNMERGEABLE: ClassVar[str] = ""
+    NO_GRADIENT_CHECKPOINTING: ClassVar[str] = ""
     DEFAULT_LEARNING_RATE: ClassVar[float]
+    ADAPTER_ENGINES: ClassVar[tuple[str, ...]] = ("PEFT",)
+    TRAINABLE_SHARE: ClassVar[float]
+    WHEN: ClassVar[str]
+
+    @classmethod
+    def engines(cls) -> tuple[str, ...]:
+        """What can serve an export of this method."""
+        adapter = cls.ADAPTER_ENGINES if "adapter" in cls.EXPORT_KINDS else ()
+        return adapter + (MERGED_ENGINES if "merged" in cls.EXPORT_KINDS else ())
 
 
 class FullSettings(MethodSettings):
@@ -29,33 +56,120 @@ class FullSettings(MethodSettings):
 
     EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("merged",)
     DEFAULT_LEARNING_RATE: ClassVar[float] = 2e-5
+    TRAINABLE_SHARE: ClassVar[float] = 1.0
+    WHEN: ClassVar[str] = "much data, a far domain, memory for 16 bytes a parameter, one model to serve"
 
-    parameters: Annotated[Literal["all"] | Names, BeforeValidator(_as_tuple)] = Field(
+    parameters: Literal["all"] | Names = Field(
         default="all",
         description="all, or patterns of parameter names such as model.layers.2[0-9].* (shell wildcards); "
         "the rest stays frozen.",
     )
 
 
-class LoRASettings(MethodSettings):
-    """LoRA: two thin matrices beside each chosen linear layer (Hu et al. 2021, arXiv:2106.09685)."""
+class _SoftPromptSettings(MethodSettings):
+    """What prefix and prompt tuning share."""
 
-    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter", "merged")
-    DEFAULT_LEARNING_RATE: ClassVar[float] = 2e-4
+    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter",)
 
-    rank: int = Field(default=16, ge=1, description="Width of the thin matrices.")
-    alpha: float = Field(default=32, gt=0, description="The correction is scaled by alpha / rank.")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout before the first thin matrix.")
-    target_modules: Annotated[Literal["all-linear"] | Names, BeforeValidator(_as_tuple)] = Field(
-        default="all-linear",
-        description="all-linear (every linear layer but the output head), or names of layers such as q_proj.",
+    num_virtual_tokens: int = Field(default=20, ge=1, description="Learned positions in front of every text.")
+    init_text: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Text to start from with init: text; repeated up to num_virtual_tokens, never cut.",
+    )
+
+    @model_validator(mode="after")
+    def _text_where_text_is_asked_for(self) -> _SoftPromptSettings:
+        init = getattr(self, "init", None)
+        if init == "text" and (self.init_text is None or not self.init_text.strip()):
+            raise ClashError("init: text needs an init_text with words in it", ("init_text",), ("init",))
+        if init != "text" and self.init_text is not None:
+            raise ClashError(f"init_text is read only with init: text, not with {init}", ("init_text",), ("init",))
+        return self
+
+
+class PrefixSettings(_SoftPromptSettings):
+    """Prefix tuning: learned keys and values in front of every layer's (Li and Liang 2021, arXiv:2101.00190)."""
+
+    UNMERGEABLE: ClassVar[str] = "learned keys and values are no weights of the base's architecture"
+    NO_GRADIENT_CHECKPOINTING: ClassVar[str] = (
+        "the prefix travels in the key-value cache, which recomputing a layer would fill twice"
+    )
+    DEFAULT_LEARNING_RATE: ClassVar[float] = 1e-2
+    TRAINABLE_SHARE: ClassVar[float] = 0.0017
+    WHEN: ClassVar[str] = "many small tasks on one frozen base, a tone or a format more than facts"
+
+    init: Literal["data", "text", "random"] = Field(
+        default="data",
+        description="Where the prefix starts: the keys and values that the base gives to the beginning of the "
+        "training data, or to init_text, or random ones. Random ones disturb the base at first.",
+    )
+    prefix_projection: bool = Field(
+        default=False, description="Learn the prefix through a two-layer network, which the export has no need of."
+    )
+    encoder_hidden_size: int | None = Field(
+        default=None, ge=1, description="Width of that network. null: the width of the model."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_projected_prefix_starts_at_random(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("prefix_projection") is True and "init" not in value:
+            return {**value, "init": "random"}
+        return value
+
+    @model_validator(mode="after")
+    def _a_projection_has_no_start(self) -> PrefixSettings:
+        if self.prefix_projection and self.init != "random":
+            raise ClashError(
+                f"init: {self.init} names keys and values, and a projection cannot be solved for them; use "
+                "init: random, or prefix_projection: false",
+                ("init",),
+                ("prefix_projection",),
+            )
+        if self.encoder_hidden_size is not None and not self.prefix_projection:
+            raise ClashError(
+                "encoder_hidden_size is the width of the projection; set prefix_projection: true",
+                ("encoder_hidden_size",),
+            )
+        return self
+
+
+class PromptSettings(_SoftPromptSettings):
+    """Prompt tuning: learned embeddings in front of every text (Lester et al. 2021, arXiv:2104.08691)."""
+
+    UNMERGEABLE: ClassVar[str] = "learned embeddings in front of the text are no weights of the base's architecture"
+    DEFAULT_LEARNING_RATE: ClassVar[float] = 3e-2
+    TRAINABLE_SHARE: ClassVar[float] = 0.0001
+    WHEN: ClassVar[str] = "the fewest parameters (kilobytes a task) on a large base; weak on small ones"
+
+    init: Literal["vocabulary", "text", "random"] = Field(
+        default="vocabulary",
+        description="Where the prompt starts: embeddings of random tokens, of init_text, or of nothing.",
     )
 
 
-class QLoRASettings(LoRASettings):
-    """QLoRA: LoRA on a base held in 4 or 8 bits (Dettmers et al. 2023, arXiv:2305.14314)."""
+class AdapterSettings(MethodSettings):
+    """Bottleneck adapters: small layers inside every block (Houlsby et al. 2019, arXiv:1902.00751)."""
 
-    quantization: Literal["nf4", "int8"] = Field(default="nf4", description="How the frozen base is held.")
-    double_quantization: bool = Field(
-        default=True, description="nf4 only: the block scales are quantised too, saving about 0.4 bits a weight."
+    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter",)
+    UNMERGEABLE: ClassVar[str] = "a bottleneck has a non-linearity inside, which no matrix of the base can hold"
+    DEFAULT_LEARNING_RATE: ClassVar[float] = 1e-3
+    ADAPTER_ENGINES: ClassVar[tuple[str, ...]] = ("ftkit",)
+    TRAINABLE_SHARE: ClassVar[float] = 0.0094
+    WHEN: ClassVar[str] = "many tasks on one base where LoRA is not enough; a little slower to serve"
+
+    architecture: Literal["houlsby", "pfeiffer", "parallel"] = Field(
+        default="houlsby",
+        description="houlsby: after attention and after the feed-forward. pfeiffer: after the feed-forward "
+        "(arXiv:2005.00247). parallel: beside the feed-forward (He et al. 2022, arXiv:2110.04366).",
+    )
+    reduction_factor: float = Field(default=16, gt=0, description="Width of the model over width of the bottleneck.")
+    non_linearity: Literal["relu", "gelu", "gelu_new", "silu", "swish", "tanh", "leaky_relu"] = Field(
+        default="relu", description="Between the two matrices."
+    )
+    scaling: float = Field(default=1.0, gt=0, description="Of the correction; He et al. use 4 with parallel.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on what the bottleneck reads.")
+    quantization: Quantization | None = Field(
+        default=None, description="Hold the frozen base in 4 (nf4) or 8 (int8) bits, as QLoRA does."
     )

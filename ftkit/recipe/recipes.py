@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ftkit.recipe.base import ClashError, Section
-from ftkit.recipe.methods import FullSettings, LoRASettings, MethodSettings, QLoRASettings
+from ftkit.recipe.lora_family import LoRAFamily, LoRASettings, QLoRASettings
+from ftkit.recipe.methods import AdapterSettings, FullSettings, MethodSettings, PrefixSettings, PromptSettings
 from ftkit.recipe.sections import DataSection, EvaluateSection, ExportSection, ModelSection, TrainSection
 
 
@@ -39,13 +40,21 @@ class Recipe(Section):
         asked = [export.kind for export in self.export or ()]
         for kind in asked:
             if kind not in kinds:
+                because = f": {self.method.UNMERGEABLE}" if kind == "merged" else ""
                 raise ClashError(
-                    f"{self.recipe} has no {kind!r} export; it has {', '.join(map(repr, kinds))}",
+                    f"{self.recipe} has no {kind!r} export; it has {', '.join(map(repr, kinds))}{because}",
                     ("export",),
                     ("recipe",),
                 )
         if len(set(asked)) < len(asked):
             raise ClashError("a kind of export is named twice; each is written to export/KIND", ("export",))
+        if self.train.gradient_checkpointing and self.method.NO_GRADIENT_CHECKPOINTING:
+            raise ClashError(
+                f"{self.recipe} cannot be trained with gradient_checkpointing: "
+                f"{self.method.NO_GRADIENT_CHECKPOINTING}; use a lower micro_batch_size",
+                ("train", "gradient_checkpointing"),
+                ("recipe",),
+            )
         if self.data.packing is True:
             raise ClashError(
                 "packing true: isolation of packed examples is not proven for any method yet; use auto or false",
@@ -76,10 +85,10 @@ class FullRecipe(Recipe):
 
 
 class LoRARecipe(Recipe):
-    """LoRA."""
+    """LoRA, and by ``method: {kind: ...}`` its relatives."""
 
     recipe: Literal["lora"] = "lora"
-    method: LoRASettings = LoRASettings()
+    method: LoRAFamily = LoRASettings()
 
 
 class QLoRARecipe(Recipe):
@@ -89,10 +98,41 @@ class QLoRARecipe(Recipe):
     method: QLoRASettings = QLoRASettings()
 
 
-RECIPES: dict[str, type[Recipe]] = {"full": FullRecipe, "lora": LoRARecipe, "qlora": QLoRARecipe}
+class PrefixRecipe(Recipe):
+    """Prefix tuning."""
+
+    recipe: Literal["prefix"] = "prefix"
+    method: PrefixSettings = PrefixSettings()
+
+
+class PromptRecipe(Recipe):
+    """Prompt tuning."""
+
+    recipe: Literal["prompt"] = "prompt"
+    method: PromptSettings = PromptSettings()
+
+
+class AdapterRecipe(Recipe):
+    """Bottleneck adapters."""
+
+    recipe: Literal["adapter"] = "adapter"
+    method: AdapterSettings = AdapterSettings()
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    "full": FullRecipe,
+    "lora": LoRARecipe,
+    "qlora": QLoRARecipe,
+    "prefix": PrefixRecipe,
+    "prompt": PromptRecipe,
+    "adapter": AdapterRecipe,
+}
 
 
 class AnyRecipe:
     """The union of all recipes, for the JSON schema."""
 
-    TYPE: ClassVar[Any] = Annotated[FullRecipe | LoRARecipe | QLoRARecipe, Field(discriminator="recipe")]
+    TYPE: ClassVar[Any] = Annotated[
+        FullRecipe | LoRARecipe | QLoRARecipe | PrefixRecipe | PromptRecipe | AdapterRecipe,
+        Field(discriminator="recipe"),
+    ]

@@ -6,6 +6,7 @@ the editors that read it take it from here.
 
 from __future__ import annotations
 
+import keyword
 import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -43,6 +44,53 @@ class ModelSection(Section):
         description="Chat template for a tokenizer that has none: the name of a shipped one, or a Jinja file. "
         "Exported with the model.",
     )
+    chat_template_kwargs: dict[str, str | bool | int | float | None] = Field(
+        default={},
+        description="Values of the chat template's own variables, such as {enable_thinking: false}. Used in training "
+        "and written into the exported template as its defaults; a request that sets one itself still wins.",
+    )
+    added_tokens: Literal["auto"] | tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default="auto",
+        description="Control tokens that the vocabulary lacks and that become tokens of their own, with trained rows "
+        "in the embedding and the output head. auto: those that model.chat_template writes, such as <|im_start|>. "
+        "A list names further ones, such as tool tags; [] adds none.",
+    )
+
+    # Names that a chat template gets from the engine or from Jinja, and arguments of apply_chat_template itself.
+    RESERVED_VARIABLES: ClassVar[frozenset[str]] = frozenset({
+        "messages", "tools", "documents", "add_generation_prompt", "continue_final_message",
+        "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+        "raise_exception", "strftime_now", "range", "dict", "lipsum", "cycler", "joiner", "namespace",
+        "loop", "self", "super", "caller", "varargs", "kwargs", "true", "false", "none",
+        "conversation", "chat_template", "tokenize", "padding", "truncation", "max_length", "return_tensors",
+        "return_dict", "return_assistant_tokens_mask", "sanitize_control_tokens", "tokenizer_kwargs",
+    })  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("added_tokens"), list):
+            return {**value, "added_tokens": tuple(value["added_tokens"])}
+        return value
+
+    @model_validator(mode="after")
+    def _template_variables_are_free_names(self) -> ModelSection:
+        for name in self.chat_template_kwargs:
+            if not name.isidentifier() or keyword.iskeyword(name):
+                raise ClashError(f"{name!r} is not a name that a template can read", ("chat_template_kwargs", name))
+            if name in self.RESERVED_VARIABLES:
+                raise ClashError(f"{name!r} is set for every template already", ("chat_template_kwargs", name))
+        return self
+
+    @model_validator(mode="after")
+    def _added_tokens_can_be_tokens(self) -> ModelSection:
+        tokens = () if self.added_tokens == "auto" else self.added_tokens
+        for token in tokens:
+            if token != token.strip():
+                raise ClashError(f"{token!r} begins or ends with a space", ("added_tokens",))
+            if tokens.count(token) > 1:
+                raise ClashError(f"{token!r} is listed twice", ("added_tokens",))
+        return self
 
 
 class SourceSection(Section):

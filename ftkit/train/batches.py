@@ -6,11 +6,26 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
+
+from ftkit.data.tokenize import TokenizedExample
 
 # Tokens in one forward pass. On a CPU small passes are at least as fast as large ones, whose activations leave its
 # caches, and take less memory; a GPU wants large ones.
 TOKENS_PER_PASS = {"cpu": 512, "cuda": 8192}
+
+
+class Examples(Dataset[TokenizedExample]):
+    """Examples as torch's loaders take them."""
+
+    def __init__(self, examples: Sequence[TokenizedExample]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> TokenizedExample:
+        return self.examples[index]
 
 
 class StepSampler(Sampler[int]):

@@ -4,6 +4,7 @@ checkpoints/step-00000100/
   trained.safetensors      parameters that train
   optimizer.safetensors    AdamW's moments, one entry per parameter and moment
   random.safetensors       generator states
+  method.safetensors       what the method remembers, if anything (see `ftkit.train.spec.TrainingHooks`)
   state.json               step, scheduler, counters
   trainer_state.json       the Trainer's own account
   checkpoint.json          size and sha256 of all of these; written last
@@ -24,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ftkit.files import files_in, new_folder, sha256_file, write_json
+from ftkit.train.spec import TrainingHooks
 
 MANIFEST = "checkpoint.json"
 
@@ -34,7 +36,14 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
 
 
 def save_checkpoint(
-    target: Path, *, model: nn.Module, optimizer: Any, scheduler: Any, trainer_state: str, counters: Mapping[str, Any]
+    target: Path,
+    *,
+    model: nn.Module,
+    optimizer: Any,
+    scheduler: Any,
+    trainer_state: str,
+    counters: Mapping[str, Any],
+    method_state: Mapping[str, Tensor],
 ) -> None:
     """Write a checkpoint; it appears complete, or not at all."""
     with new_folder(target) as partial:
@@ -43,6 +52,9 @@ def save_checkpoint(
         save_file(tensors, partial / "optimizer.safetensors")
         generators, python_state = _random_states()
         save_file(generators, partial / "random.safetensors")
+        if method_state:
+            remembered = {name: value.detach().contiguous() for name, value in method_state.items()}
+            save_file(remembered, partial / "method.safetensors")
         write_json(
             partial / "state.json",
             {
@@ -129,6 +141,21 @@ def load_optimizer(optimizer: Any, scheduler: Any, checkpoint: Path) -> None:
         moments.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
     scheduler.load_state_dict(state["scheduler"])
+
+
+def load_method_state(hooks: TrainingHooks | None, checkpoint: Path) -> None:
+    """Give a method back what it remembered.
+
+    Raises:
+        ValueError: Something was remembered and no method is there to take it.
+    """
+    file = checkpoint / "method.safetensors"
+    state = load_file(file) if file.exists() else {}
+    if hooks is not None:
+        hooks.load_state(state)
+    elif state:
+        odd = sorted(state)
+        raise ValueError(f"{checkpoint}: belongs to another recipe: its method remembers {', '.join(odd[:5])}")
 
 
 def load_random_states(checkpoint: Path) -> None:

@@ -10,16 +10,13 @@ are pickles and are visible while they are being written.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import shutil
-import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,112 +35,26 @@ from ftkit.machine import PeakMemory
 from ftkit.models.load import quiet_transformers
 from ftkit.models.precision import arithmetic
 from ftkit.train.allocator import keep_freed_memory
-from ftkit.train.batches import StepSampler, count_steps
+from ftkit.train.arguments import training_arguments
+from ftkit.train.batches import Examples, StepSampler
 from ftkit.train.checkpoint import (
     checkpoint_folder,
     is_whole,
+    load_method_state,
     load_optimizer,
     load_random_states,
     load_trainable,
     read_counters,
     remove_old_checkpoints,
     save_checkpoint,
+    step_of,
 )
+from ftkit.train.counters import Counters, TrainResult, train_result
 from ftkit.train.metrics_log import MetricsLog
+from ftkit.train.optimizer import parameter_groups, rate_schedule
 from ftkit.train.progress import ProgressBar
-from ftkit.train.schedule import Schedule, rate_factor
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitSpec:
-    """How to optimise, in plain values.
-
-    Attributes:
-        learning_rate: Peak.
-        schedule: Course after the warm-up.
-        warmup: Share of the steps with a rising rate.
-        weight_decay: Decoupled, on matrices.
-        max_grad_norm: Norm that gradients are scaled down to; 0 for never.
-        epochs: Passes over the data, if ``max_steps`` does not end them.
-        max_steps: Most optimizer steps, or None.
-        batch_size: Examples in one optimizer step.
-        micro_batch_size: Examples in one forward pass; divides ``batch_size``.
-        gradient_checkpointing: Recompute activations in the backward pass.
-        compute: dtype of the matrix products.
-        seed: Of the order of examples and of dropout.
-        checkpoint_every: Steps between checkpoints.
-        keep_last: Checkpoints kept.
-        validate_every: Steps between validations.
-        log_every: Steps between lines of metrics.
-        folder: The run folder.
-    """
-
-    learning_rate: float
-    schedule: Schedule
-    warmup: float
-    weight_decay: float
-    max_grad_norm: float
-    epochs: float
-    max_steps: int | None
-    batch_size: int
-    micro_batch_size: int
-    gradient_checkpointing: bool
-    compute: torch.dtype
-    seed: int
-    checkpoint_every: int
-    keep_last: int
-    validate_every: int
-    log_every: int
-    folder: Path
-
-    def total_steps(self, rows: int) -> int:
-        """Optimizer steps for that many rows."""
-        return count_steps(rows, batch_size=self.batch_size, epochs=self.epochs, max_steps=self.max_steps)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """What training gave.
-
-    Attributes:
-        steps: Optimizer steps done in all.
-        total_steps: Steps that were planned.
-        first_loss: Training loss of the first step.
-        last_loss: Training loss of the last step.
-        validation_loss: After the last step; None without validation rows.
-        tokens: Tokens trained on that are not padding.
-        wall_s: Seconds in the training loop, over all resumes.
-        tokens_per_s: Their ratio.
-        peak_memory_bytes: Of this process and its children.
-        cuda_peak_memory_bytes: None without CUDA.
-        interrupted: Whether a signal ended it early.
-    """
-
-    steps: int
-    total_steps: int
-    first_loss: float
-    last_loss: float
-    validation_loss: float | None
-    tokens: int
-    wall_s: float
-    tokens_per_s: float
-    peak_memory_bytes: int
-    cuda_peak_memory_bytes: int | None
-    interrupted: bool
-
-
-@dataclass
-class Counters:
-    """What a run has counted; saved with each checkpoint, so that a resumed run goes on counting."""
-
-    tokens: int = 0
-    supervised_tokens: int = 0
-    wall_s: float = 0.0
-    first_loss: float = math.nan
-    last_loss: float = math.nan
-    validation_loss: float | None = None
-    peak_memory_bytes: int = 0
-    cuda_peak_memory_bytes: int | None = None
+from ftkit.train.signals import stop_on_signals
+from ftkit.train.spec import FitSpec, TrainingHooks
 
 
 def fit(
@@ -153,6 +64,7 @@ def fit(
     spec: FitSpec,
     *,
     resume_from: Path | None = None,
+    hooks: TrainingHooks | None = None,
 ) -> TrainResult:
     """Train what ``requires_grad``, in place.
 
@@ -162,28 +74,33 @@ def fit(
         validation: Examples held back; may be empty.
         spec: How.
         resume_from: A checkpoint of the same run.
+        hooks: What the method does within training.
 
     Raises:
         TrainingStoppedError: The loss or the gradients became NaN or infinite.
         ResourceError: A step did not fit into memory.
+        ValueError: The checkpoint, or a name in ``spec.learning_rate_factors``, is of another model or method.
     """
     device = next(model.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()
     total = spec.total_steps(len(train))
-    done = int(resume_from.name.removeprefix("step-")) if resume_from else 0
+    done = step_of(resume_from) if resume_from else 0
     if resume_from is not None and done >= total:
         load_trainable(model, resume_from)
-        return _result(Counters(**read_counters(resume_from)), steps=done, total=total, interrupted=False)
+        load_method_state(hooks, resume_from)
+        return train_result(Counters(**read_counters(resume_from)), steps=done, total=total, interrupted=False)
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ftkit-trainer-")))
         memory = stack.enter_context(PeakMemory())
         with quiet_transformers():
-            trainer = _StepTrainer(model, train, validation, spec, _arguments(spec, total, device, scratch), memory)
+            arguments = training_arguments(spec, total, device, scratch)
+            trainer = _StepTrainer(model, train, validation, spec, arguments, memory)
+        trainer.hooks = hooks
         if resume_from is not None:
             trainer.counters = Counters(**read_counters(resume_from))
         trainer.bar = stack.enter_context(ProgressBar("training", total, done=done))
-        trainer.stop = stack.enter_context(_stop_on_signals())
+        trainer.stop = stack.enter_context(stop_on_signals())
         trainer.start_clock()
         try:
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
@@ -196,81 +113,11 @@ def fit(
             trainer.counters.cuda_peak_memory_bytes = torch.cuda.max_memory_allocated(device)
     steps = trainer.state.global_step
     interrupted = trainer.stop.is_set() and steps < total
-    return _result(trainer.counters, steps=steps, total=total, interrupted=interrupted)
+    return train_result(trainer.counters, steps=steps, total=total, interrupted=interrupted)
 
 
-def _result(counters: Counters, *, steps: int, total: int, interrupted: bool) -> TrainResult:
-    """Sum up."""
-    return TrainResult(
-        steps=steps,
-        total_steps=total,
-        first_loss=counters.first_loss,
-        last_loss=counters.last_loss,
-        validation_loss=counters.validation_loss,
-        tokens=counters.tokens,
-        wall_s=counters.wall_s,
-        tokens_per_s=counters.tokens / max(counters.wall_s, 1e-9),
-        peak_memory_bytes=counters.peak_memory_bytes,
-        cuda_peak_memory_bytes=counters.cuda_peak_memory_bytes,
-        interrupted=interrupted,
-    )
-
-
-def _arguments(spec: FitSpec, total: int, device: torch.device, scratch: Path) -> TrainingArguments:
-    """Every setting that changes numbers or writes files is named; the Trainer's defaults move between releases."""
-    arguments = TrainingArguments(
-        output_dir=str(scratch),
-        max_steps=total,
-        per_device_train_batch_size=spec.micro_batch_size,
-        gradient_accumulation_steps=spec.batch_size // spec.micro_batch_size,
-        learning_rate=spec.learning_rate,
-        warmup_steps=0,  # `create_scheduler` has the schedule
-        weight_decay=spec.weight_decay,
-        max_grad_norm=spec.max_grad_norm,
-        optim="adamw_torch_fused",
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        adam_epsilon=1e-8,
-        seed=spec.seed,
-        data_seed=spec.seed,
-        bf16=False,  # `compute_loss` opens its own autocast, and only around the forward pass
-        fp16=False,
-        tf32=None,
-        average_tokens_across_devices=True,
-        logging_strategy="steps",
-        logging_steps=spec.log_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,  # it would replace a NaN by the mean of the losses before it
-        eval_strategy="no",  # `_Schedule` asks for validations, checkpoints and the stop
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=device.type == "cuda",
-        remove_unused_columns=False,
-        label_names=["labels"],
-        use_cpu=device.type == "cpu",
-        push_to_hub=False,
-    )
-    # With several GPUs in one process the Trainer would wrap the model in DataParallel and multiply the batch by
-    # their number; several devices are several processes (torchrun) or none.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    return arguments
-
-
-class _Examples(Dataset[TokenizedExample]):
-    def __init__(self, examples: Sequence[TokenizedExample]) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> TokenizedExample:
-        return self.examples[index]
-
-
-class _Schedule(TrainerCallback):
-    """When to validate, to save and to stop."""
+class _Moments(TrainerCallback):
+    """What happens when: epochs begin, the method acts, and steps end in a validation, a checkpoint or the stop."""
 
     def __init__(self, trainer: _StepTrainer) -> None:
         self.trainer = trainer
@@ -280,6 +127,14 @@ class _Schedule(TrainerCallback):
     ) -> None:
         # After a resume the Trainer skips batches through a wrapper that forwards no epoch to the sampler.
         self.trainer.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # The one moment between the optimizer's step and the end of its gradients; the step is counted only later.
+        if self.trainer.hooks is not None:
+            with torch.no_grad():
+                self.trainer.hooks.after_update(self.trainer.model, state.global_step + 1, state.max_steps)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -297,7 +152,9 @@ class _Schedule(TrainerCallback):
 
 
 class _StepTrainer(Trainer):
-    """The Trainer with our batches, our loss, our log and our checkpoints."""
+    """The Trainer with our batches, our optimizer, our loss, our log and our checkpoints."""
+
+    optimizer: Any
 
     def __init__(
         self,
@@ -313,12 +170,13 @@ class _StepTrainer(Trainer):
         self.log_file = MetricsLog(spec.folder / "metrics.jsonl")
         self.bar = ProgressBar("training", 1)
         self.stop = threading.Event()
+        self.hooks: TrainingHooks | None = None
         lengths = [len(example.input_ids) for example in train]
         self.sampler = StepSampler(lengths, batch_size=spec.batch_size, seed=spec.seed)
-        super().__init__(model=model, args=arguments, train_dataset=_Examples(train), data_collator=collate)
+        super().__init__(model=model, args=arguments, train_dataset=Examples(train), data_collator=collate)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
-        self.add_callback(_Schedule(self))
+        self.add_callback(_Moments(self))
         # Our loss is already divided by the step's tokens; the Trainer must count them and divide no more.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -338,16 +196,19 @@ class _StepTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
         return self.sampler
 
+    def create_optimizer(self, model: nn.Module | None = None) -> Any:
+        """AdamW over `ftkit.train.optimizer.parameter_groups`; which parameters decay stays the Trainer's choice."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            kind, settings = self.get_optimizer_cls_and_kwargs(self.args, model)
+            groups = parameter_groups(model, self.spec, decayed=self.get_decay_parameter_names(model))
+            self.optimizer = kind(groups, **settings)
+        return self.optimizer
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """Our schedule; see `ftkit.train.schedule.rate_factor`."""
         if getattr(self, "lr_scheduler", None) is None:
-            factor = functools.partial(
-                rate_factor,
-                schedule=self.spec.schedule,
-                warmup_steps=math.ceil(self.spec.warmup * num_training_steps),
-                total_steps=num_training_steps,
-            )
-            self.lr_scheduler: LambdaLR = LambdaLR(optimizer or self.optimizer, factor)
+            self.lr_scheduler: LambdaLR = rate_schedule(optimizer or self.optimizer, self.spec, num_training_steps)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -366,7 +227,17 @@ class _StepTrainer(Trainer):
         with arithmetic(device, self.spec.compute):
             loss = summed_loss(model, inputs) / num_items_in_batch
         # Gradients are averaged over processes; the count above is of all of them.
-        return loss * self.accelerator.num_processes
+        return loss * self.accelerator.num_processes + self._penalty_gradient()
+
+    def _penalty_gradient(self) -> Tensor | float:
+        """Zero, with the gradient of the method's penalty in the step's last pass.
+
+        Not times the number of processes: each of them adds the whole penalty, and the mean of those is one.
+        """
+        penalty = None
+        if self.hooks is not None and self.accelerator.sync_gradients:
+            penalty = self.hooks.penalty(self.model)
+        return 0.0 if penalty is None else penalty - penalty.detach()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validation loss, each token counting the same, as one line of metrics."""
@@ -432,11 +303,13 @@ class _StepTrainer(Trainer):
             scheduler=self.lr_scheduler,
             trainer_state=state,
             counters=vars(self.counters),
+            method_state=self.hooks.state() if self.hooks is not None else {},
         )
         remove_old_checkpoints(folder, self.spec.keep_last)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_trainable(self.model, Path(resume_from_checkpoint))
+        load_method_state(self.hooks, Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -445,26 +318,3 @@ class _StepTrainer(Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             load_random_states(Path(checkpoint))
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if event.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        event.set()
-
-    before: dict[signal.Signals, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, handle)
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -29,15 +29,17 @@ def reloaded(bases):
     """
     folder, trained = bases.parent, {}
     for case, family in PAIRS:
-        model = case.attached(bases / family)
-        train_steps(model, 2)
+        method, model = case.method(), case.attached(bases / family)
+        train_steps(model, 3, hooks=method.training_hooks(model, 10))
         trained[case.id, family] = logits_of(model)
-        case.method().save(model, folder / f"{case.id}__{family}")
+        method.save(model, folder / f"{case.id}__{family}")
     command = [sys.executable, "-m", "tests.contract.reload", str(folder)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     logits = load_file(folder / "reloaded.safetensors")
     return {
-        (case, family): SimpleNamespace(trained=value, fresh=logits[f"{case}__{family}"])
+        (case, family): SimpleNamespace(
+            trained=value, fresh=logits[f"{case}__{family}"], plain=logits.get(f"plain/{case}__{family}")
+        )
         for (case, family), value in trained.items()
     }

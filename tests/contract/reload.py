@@ -2,7 +2,8 @@
 
     python -m tests.contract.reload FOLDER
 
-FOLDER holds a folder for each of `PAIRS`, named CASE__FAMILY; the answers go into FOLDER/reloaded.safetensors.
+FOLDER holds a folder for each of `PAIRS`, named CASE__FAMILY; the answers go into FOLDER/reloaded.safetensors, under
+CASE__FAMILY as ftkit loads it and, for adapters of PEFT on a plain base, plain/CASE__FAMILY as PEFT loads it alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from peft import PeftModel
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
 
 from tests.contract.cases import PAIRS, logits_of
 
@@ -18,8 +21,11 @@ from tests.contract.cases import PAIRS, logits_of
 def main(folder: Path) -> None:
     logits = {}
     for case, family in PAIRS:
-        name = f"{case.id}__{family}"
-        logits[name] = logits_of(case.method().load(case.base(folder / "bases" / family), folder / name))
+        name, base = f"{case.id}__{family}", folder / "bases" / family
+        logits[name] = logits_of(case.method().load(case.base(base), folder / name))
+        if case.is_peft and case.recipe != "qlora":
+            plain = AutoModelForCausalLM.from_pretrained(base)
+            logits[f"plain/{name}"] = logits_of(PeftModel.from_pretrained(plain, folder / name))
     save_file(logits, folder / "reloaded.safetensors")
 
 

@@ -7,6 +7,8 @@ import json
 
 import pytest
 from tokenizers import Tokenizer as RawTokenizer
+from tokenizers import models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from ftkit.errors import DataError, ModelError, RecipeError
 from ftkit.models.tokenizer import (
@@ -16,6 +18,7 @@ from ftkit.models.tokenizer import (
     tokenizer_digest,
     wants_bos,
 )
+from tests.models.bare import bare_tokenizer
 from tests.tiny import CHATML, tiny_tokenizer
 
 CHAT = [
@@ -155,26 +158,23 @@ def test_a_template_whose_control_tokens_the_vocabulary_lacks_is_refused(saved, 
     template = jinja("{% for message in messages %}" + control + "{{ message.content }}{% endfor %}")
 
     with pytest.raises(DataError) as caught:
-        load_tokenizer(saved(tiny_tokenizer()), template)
+        load_tokenizer(saved(tiny_tokenizer()), template, added_tokens=[])
 
-    assert str(caught.value).startswith(
+    assert str(caught.value) == (
         f"the chat template uses {control}, which is not one token of this tokenizer\n"
-        "  Choose another template (chatml, plain, zephyr)"
+        "  Choose another template (chatml, plain, zephyr), name the token in model.added_tokens, or take a base "
+        "model that has it."
     )
 
 
-def test_chatml_is_refused_for_a_tokenizer_without_its_tokens(tmp_path):
-    folder = tmp_path / "plain"
-    tokenizer = tiny_tokenizer(template=None)
-    raw = json.loads(tokenizer.backend_tokenizer.to_str())
-    raw["added_tokens"] = [token for token in raw["added_tokens"] if token["content"] != "<|im_start|>"]
-    raw["model"]["vocab"]["[unused]"] = raw["model"]["vocab"].pop("<|im_start|>")
-    tokenizer.backend_tokenizer  # noqa: B018 - the file is written from it, then replaced
-    tokenizer.save_pretrained(folder)
-    (folder / "tokenizer.json").write_text(json.dumps(raw), encoding="utf-8")
+def test_a_checkpoints_own_template_whose_tokens_are_missing_is_refused_unless_they_are_named(saved):
+    folder = saved(bare_tokenizer(template=CHATML))
 
     with pytest.raises(DataError, match=r"uses <\|im_start\|>, which is not one token"):
-        load_tokenizer(folder, "chatml")
+        load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, added_tokens=["<|im_start|>", "<|im_end|>"])
+
+    assert tokenizer("<|im_start|>a<|im_end|>")["input_ids"] == [300, *tokenizer("a")["input_ids"], 301]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +189,145 @@ def test_chatml_is_refused_for_a_tokenizer_without_its_tokens(tmp_path):
 def test_a_template_that_cannot_render_is_refused(saved, jinja, text, error, message):
     with pytest.raises(error, match=message):
         load_tokenizer(saved(tiny_tokenizer()), jinja(text))
+
+
+# Added tokens
+
+
+def test_the_control_tokens_of_a_chosen_template_are_added_in_their_order(saved):
+    tokenizer = load_tokenizer(saved(bare_tokenizer()), "chatml")
+
+    # The base has ids 0 to 299.
+    assert tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"]) == [300, 301]
+    assert len(tokenizer) == 302
+    hi = tokenizer.convert_tokens_to_ids(["h", "i"])
+    assert tokenizer("<|im_start|>hi<|im_end|>")["input_ids"] == [300, *hi, 301]
+    assert tokenizer.decode([300, *hi, 301], skip_special_tokens=True) == "hi"
+
+
+def test_added_tokens_keep_their_ids_when_the_export_is_loaded(saved, tmp_path):
+    first = load_tokenizer(saved(bare_tokenizer(bos=True)), "chatml", added_tokens=["<tool>", "</tool>"])
+    first.save_pretrained(tmp_path / "export")
+
+    again = load_tokenizer(tmp_path / "export")
+
+    text = first.apply_chat_template(CHAT, tokenize=False) + "<tool>x</tool>"
+    assert again(text)["input_ids"] == first(text)["input_ids"]
+    assert again.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>", "<tool>", "</tool>"]) == [300, 301, 302, 303]
+    assert tokenizer_digest(again) == tokenizer_digest(first)
+    assert again.decode([302], skip_special_tokens=True) == ""
+
+
+def test_a_template_whose_tokens_are_all_there_adds_none(saved):
+    folder = saved(tiny_tokenizer(template=None))
+
+    assert tokenizer_digest(load_tokenizer(folder, "chatml")) == tokenizer_digest(tiny_tokenizer())
+
+
+@pytest.mark.parametrize("name", ["plain", "zephyr"])
+def test_templates_made_of_plain_text_add_none(saved, name):
+    assert len(load_tokenizer(saved(bare_tokenizer()), name)) == 300
+
+
+def test_named_tokens_come_after_the_templates_and_known_ones_are_left_alone(saved):
+    tokenizer = load_tokenizer(
+        saved(bare_tokenizer()), "chatml", added_tokens=["<tool>", "<|im_end|>", "<|endoftext|>", "hello"]
+    )
+
+    assert tokenizer.convert_tokens_to_ids(["<|im_end|>", "<tool>", "<|endoftext|>"]) == [301, 302, 0]
+    assert len(tokenizer) == 304  # `hello` is four pieces of this vocabulary
+
+
+def test_an_empty_list_adds_none_and_refuses_a_template_that_needs_them(saved):
+    folder = saved(bare_tokenizer())
+
+    with pytest.raises(DataError, match=r"uses <\|im_start\|>, which is not one token"):
+        load_tokenizer(folder, "chatml", added_tokens=[])
+
+
+def test_a_word_that_is_only_unknown_is_not_taken_for_a_token(saved):
+    words = RawTokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    folder = saved(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", eos_token="[UNK]"))
+
+    assert load_tokenizer(folder, "chatml")("<|im_start|> a")["input_ids"] == [2, 1]
+
+
+def test_a_control_token_is_only_its_exact_text_even_where_a_normaliser_lowercases(saved):
+    tokenizer = bare_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+
+    tokenizer = load_tokenizer(saved(tokenizer), added_tokens=["<|END|>"])
+
+    assert tokenizer("<|END|>")["input_ids"] == [300]
+    assert 300 not in tokenizer("<|end|>")["input_ids"]
+
+
+def test_a_vocabulary_with_gaps_whose_next_id_is_taken_is_refused(saved):
+    tokenizer = bare_tokenizer()
+    folder = saved(tokenizer)
+    raw = json.loads(tokenizer.backend_tokenizer.to_str())
+    last = tokenizer.convert_ids_to_tokens(299)
+    raw["model"]["merges"] = [pair for pair in raw["model"]["merges"] if "".join(pair) != last]
+    raw["model"]["vocab"][last] = 300  # 300 entries, ids 0 to 298 and 300
+    (folder / "tokenizer.json").write_text(json.dumps(raw), encoding="utf-8")
+
+    with pytest.raises(ModelError, match=r"<\|im_start\|> cannot be added: .* has gaps, and its id 300"):
+        load_tokenizer(folder, "chatml")
+
+
+# Template variables
+
+
+def test_template_variables_are_rendered_and_survive_the_export(saved, jinja, tmp_path):
+    template = jinja(CHATML + "{% if add_generation_prompt and not thinking %}<think></think>{% endif %}")
+    tokenizer = load_tokenizer(saved(bare_tokenizer(bos=True)), template, chat_template_kwargs={"thinking": True})
+    tokenizer.save_pretrained(tmp_path / "export")
+
+    again = load_tokenizer(tmp_path / "export")
+
+    def ask(**values):
+        return again.apply_chat_template(CHAT[:2], tokenize=False, add_generation_prompt=True, **values)
+
+    prompt = "<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    assert ask() == prompt
+    assert ask(thinking=False) == prompt + "<think></think>"
+    assert chat_template_digest(again) == chat_template_digest(tokenizer)
+
+
+def test_an_export_that_is_trained_further_with_the_same_variables_keeps_its_template(saved, tmp_path):
+    values = {"colour": "blue", "n": 3}
+    first = load_tokenizer(
+        saved(bare_tokenizer(bos=True, template="{{ colour }}{{ n }}")), chat_template_kwargs=values
+    )
+    first.save_pretrained(tmp_path / "export")
+
+    again = load_tokenizer(tmp_path / "export", chat_template_kwargs=values)
+
+    assert again.apply_chat_template(CHAT, tokenize=False) == "<s>blue3"
+    assert again.chat_template == first.chat_template
+
+
+def test_each_named_template_gets_its_variables_and_bos(saved):
+    named = {"default": "{{ x }}", "tool_use": "{{ tools[0].name }}{{ x }}", "rag": "r"}
+
+    tokenizer = load_tokenizer(saved(bare_tokenizer(bos=True, template=named)), chat_template_kwargs={"x": 1})
+
+    def text(**values):
+        return tokenizer.apply_chat_template(CHAT, tokenize=False, **values)
+
+    assert [text(), text(chat_template="rag")] == ["<s>1", "<s>r"]
+    assert text(x=2) == "<s>2"
+
+
+def test_variables_without_a_template_are_refused(saved):
+    with pytest.raises(RecipeError) as caught:
+        load_tokenizer(saved(bare_tokenizer()), chat_template_kwargs={"x": 1})
+
+    assert str(caught.value) == (
+        "model.chat_template_kwargs: this tokenizer has no chat template to read them\n"
+        "  Choose one with model.chat_template: chatml, plain, zephyr, or a Jinja file."
+    )
 
 
 # Digests

@@ -13,8 +13,11 @@ from pydantic import ValidationError
 
 from ftkit.errors import RecipeError
 from ftkit.recipe import (
+    AdapterRecipe,
     FullRecipe,
     LoRARecipe,
+    PrefixRecipe,
+    PromptRecipe,
     QLoRARecipe,
     load_recipe,
     recipe_error,
@@ -22,6 +25,7 @@ from ftkit.recipe import (
 )
 from ftkit.recipe.yaml12 import MAX_BYTES, parse_value
 
+KNOWN = "Known: full, lora, qlora, prefix, prompt, adapter."
 SHORT = "recipe: lora\nmodel: smollm2-135m\ndata: train.jsonl\n"
 
 
@@ -47,7 +51,14 @@ def test_every_default_of_a_short_recipe_is_written_out_when_resolved(tmp_path):
     assert resolved == {
         "version": 1,
         "recipe": "lora",
-        "model": {"path": "smollm2-135m", "revision": None, "dtype": "auto", "chat_template": None},
+        "model": {
+            "path": "smollm2-135m",
+            "revision": None,
+            "dtype": "auto",
+            "chat_template": None,
+            "chat_template_kwargs": {},
+            "added_tokens": "auto",
+        },
         "data": {
             "train": [{"path": f"{tmp_path}/train.jsonl", "format": "auto", "columns": None, "max_rows": None}],
             "validation": 0.05,
@@ -58,7 +69,21 @@ def test_every_default_of_a_short_recipe_is_written_out_when_resolved(tmp_path):
             "train_on": "assistant",
             "packing": "auto",
         },
-        "method": {"rank": 16, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"},
+        "method": {
+            "kind": "lora",
+            "rank": 16,
+            "alpha": 32,
+            "dropout": 0.0,
+            "target_modules": "all-linear",
+            "rank_pattern": {},
+            "alpha_pattern": {},
+            "use_rslora": False,
+            "use_dora": False,
+            "loraplus_lr_ratio": None,
+            "modules_to_save": None,
+            "trainable_tokens": None,
+            "init": "default",
+        },
         "train": {
             "objective": "sft",
             "learning_rate": 2e-4,
@@ -96,6 +121,9 @@ def test_every_default_of_a_short_recipe_is_written_out_when_resolved(tmp_path):
         (FullRecipe, 2e-5, ["merged"], "runs/full"),
         (LoRARecipe, 2e-4, ["adapter", "merged"], "runs/lora"),
         (QLoRARecipe, 2e-4, ["adapter", "merged"], "runs/qlora"),
+        (PrefixRecipe, 1e-2, ["adapter"], "runs/prefix"),
+        (PromptRecipe, 3e-2, ["adapter"], "runs/prompt"),
+        (AdapterRecipe, 1e-3, ["adapter"], "runs/adapter"),
     ],
 )
 def test_defaults_that_depend_on_the_method_are_the_methods_own(recipe, rate, kinds, output):
@@ -249,10 +277,10 @@ def test_all_faults_are_reported_in_one_pass(tmp_path):
         ("recipe: lora\nmodel: {revision: x}\ndata: d\n", ["r.yaml:2: model.path: is required and not given"]),
         ("recipe: lora\nmodel: m\ndata: {train: []}\n", ["r.yaml:3: data.train: should not be empty"]),
         ("recipe: lora\nmodel: m\ndata:\n- {max_rows: 1}\n", ["r.yaml:4: data.0.path: is required and not given"]),
-        ("model: m\ndata: d\n", ["r.yaml: recipe: is required and not given\n  Known: full, lora, qlora."]),
-        ("", ["r.yaml: recipe: is required and not given\n  Known: full, lora, qlora."]),
+        ("model: m\ndata: d\n", [f"r.yaml: recipe: is required and not given\n  {KNOWN}"]),
+        ("", [f"r.yaml: recipe: is required and not given\n  {KNOWN}"]),
         ("recipe: loar\n", ["r.yaml:1: recipe: 'loar' is not a recipe\n  Did you mean 'lora'?"]),
-        ("recipe: [lora]\n", ["r.yaml:1: recipe: ['lora'] is not a recipe\n  Known: full, lora, qlora."]),
+        ("recipe: [lora]\n", [f"r.yaml:1: recipe: ['lora'] is not a recipe\n  {KNOWN}"]),
     ],
 )
 def test_a_missing_required_key_is_named(tmp_path, text, expected):

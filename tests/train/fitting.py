@@ -11,7 +11,7 @@ from torch import nn
 from ftkit.data.tokenize import TokenizedExample
 from ftkit.methods import LoRAMethod, Method
 from ftkit.models.load import load_model
-from ftkit.train.trainer import FitSpec
+from ftkit.train.spec import FitSpec
 
 DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-3,
