@@ -5,10 +5,13 @@ A new method is its settings in `ftkit.recipe`, one file here, one line in the t
 """
 
 import logging
+import warnings
 
 # On a CPU, importing peft with bitsandbytes installed logs a line about optional kernels from the hub, which ftkit
 # neither needs nor fetches; the other lines are about a cast that is part of int8. Must come before the imports.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# Generating with a learned prompt, PEFT says that it lets go of position ids; ftkit pads no prompts there.
+warnings.filterwarnings("ignore", message="Position ids are not supported for parameter efficient tuning")
 
 from ftkit.methods.adalora import AdaLoRAMethod  # noqa: E402
 from ftkit.methods.adapter import AdapterMethod  # noqa: E402

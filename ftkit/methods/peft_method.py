@@ -34,22 +34,24 @@ class PeftMethod(Method):
 
     def attach(self, model: nn.Module) -> nn.Module:
         """See `Method.attach`. What is attached is float32 whatever the base's dtype."""
-        with _peft_errors():
+        with _peft_errors(), quiet_peft():
             attached: nn.Module = get_peft_model(model, self.config(model), autocast_adapter_dtype=True)
         return attached
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """See `Method.save`: adapter_model.safetensors and adapter_config.json, as PEFT reads them."""
         # "auto" would look for added tokens by asking for the base's config, on the hub if it must.
-        model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+        with quiet_peft():
+            model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
         # PEFT's own card, full of blanks; the export writes a true one.
         (folder / "README.md").unlink(missing_ok=True)
 
     def load(self, base: nn.Module, folder: Path) -> nn.Module:
         """See `Method.load`."""
-        loaded: nn.Module = PeftModel.from_pretrained(
-            base, folder, is_trainable=True, autocast_adapter_dtype=True, local_files_only=True
-        )
+        with quiet_peft():
+            loaded: nn.Module = PeftModel.from_pretrained(
+                base, folder, is_trainable=True, autocast_adapter_dtype=True, local_files_only=True
+            )
         return loaded
 
     def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
@@ -59,21 +61,33 @@ class PeftMethod(Method):
         """
         if not self.mergeable:
             return super().merge(trained, fresh)
-        with tempfile.TemporaryDirectory(prefix="ftkit-merge-") as folder:
+        with tempfile.TemporaryDirectory(prefix="ftkit-merge-") as folder, quiet_peft():
             self.save(trained, Path(folder))
             loaded: Any = PeftModel.from_pretrained(fresh, folder, autocast_adapter_dtype=True, local_files_only=True)
-        merged: nn.Module = loaded.merge_and_unload(safe_merge=True)
+            merged: nn.Module = loaded.merge_and_unload(safe_merge=True)
         return merged
+
+
+@contextlib.contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Keep back what PEFT warns of and handles: it would frighten people and tell them nothing to do."""
+    with warnings.catch_warnings():
+        for message in (
+            "fan_in_fan_out is set to",  # GPT-2 keeps its weights transposed
+            "You have requested `ensure_weight_tying`, but no tied",  # asked for in case there are any
+            "Adapter .*: .* LoRA tensor",  # AdaLoRA may leave a layer without rank; PEFT takes it for a lost shard
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        # PEFT asks transformers under a name that version 6 will drop.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        yield
 
 
 @contextlib.contextmanager
 def _peft_errors() -> Iterator[None]:
     """Turn what PEFT says of settings that do not fit a model into an error that names the recipe."""
     try:
-        with warnings.catch_warnings():
-            # GPT-2 keeps its weights transposed; PEFT notices, handles it, and warns.
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
-            yield
+        yield
     except (ValueError, TypeError) as error:
         raise RecipeError(
             f"method: this model cannot take it: {error}",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from ftkit.errors import RecipeError
-from ftkit.methods.peft_method import ADAPTER, PeftMethod
+from ftkit.methods.peft_method import ADAPTER, PeftMethod, quiet_peft
 
 
 class _SoftPromptMethod(PeftMethod):
@@ -52,7 +52,8 @@ class _SoftPromptMethod(PeftMethod):
 
     def load(self, base: nn.Module, folder: Path) -> nn.Module:
         """See `Method.load`. What was learned through a projection is saved without it, and trains no more."""
-        loaded: nn.Module = PeftModel.from_pretrained(base, folder, is_trainable=False, local_files_only=True)
+        with quiet_peft():
+            loaded: nn.Module = PeftModel.from_pretrained(base, folder, is_trainable=False, local_files_only=True)
         return loaded
 
 
