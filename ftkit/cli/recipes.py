@@ -1,42 +1,61 @@
-"""``ftkit recipes``: the recipes that ship with ftkit."""
+"""``ftkit recipes``: the methods to choose from, and the recipes that ship with ftkit."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from ftkit.cli.output import Json, Quiet, print_json
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ftkit.recipe import ShippedRecipe
+    from ftkit.recipe.facts import MethodFacts
+
+# Of a pipe or a file: no line is broken there, so that a row can be found by grep.
+UNBROKEN = 1000
+
 
 def recipes(
-    action: Annotated[str, typer.Argument(help="list, or copy NAME FILE", metavar="[list|copy]")] = "list",
+    action: Annotated[
+        str, typer.Argument(help="list, methods, or copy NAME FILE", metavar="[list|methods|copy]")
+    ] = "list",
     name: Annotated[str | None, typer.Argument(help="The recipe to copy.")] = None,
     file: Annotated[Path | None, typer.Argument(help="Where to put it.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the shipped recipes, or copy one (with its data) to start from."""
+    """Show the methods and the shipped recipes, or copy one (with its data) to start from."""
     from ftkit.errors import UsageError
     from ftkit.recipe import copy_recipe, shipped_recipes
+    from ftkit.recipe.facts import method_facts
 
-    if action == "list":
-        found = shipped_recipes()
+    if action == "methods":
+        methods = method_facts()
         if as_json:
-            print_json(
-                [
-                    {"name": item.name, "recipe": item.method, "about": item.about, "path": str(item.path)}
-                    for item in found
-                ]
-            )
+            print_json([asdict(method) for method in methods])
         else:
-            for item in found:
-                typer.echo(f"{item.name:12} {item.about}")
+            _print_methods(_console(), methods)
+        return
+    if action == "list":
+        shipped = shipped_recipes()
+        if as_json:
+            print_json([_as_json(item) for item in shipped])
+        else:
+            console = _console()
+            _print_methods(console, method_facts())
+            console.print()
+            _print_recipes(console, shipped)
         return
     if action != "copy" or name is None or file is None:
         raise UsageError(
-            "use: ftkit recipes, or ftkit recipes copy NAME FILE",
+            "use: ftkit recipes, ftkit recipes methods, or ftkit recipes copy NAME FILE",
             fix="NAME is one of those that `ftkit recipes` lists.",
         )
     written = copy_recipe(name, file)
@@ -45,3 +64,58 @@ def recipes(
     elif not quiet:
         for path in written:
             typer.echo(path)
+
+
+def _as_json(item: ShippedRecipe) -> dict[str, object]:
+    own = {"name": item.name, "recipe": item.method.recipe, "about": item.about, "path": str(item.path)}
+    return own | asdict(item.method)
+
+
+def _console() -> Console:
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = UNBROKEN
+    return console
+
+
+def _print_methods(console: Console, methods: Sequence[MethodFacts]) -> None:
+    console.print(_method_table(methods))
+    merged_engines = next(method.engines["merged"] for method in methods if method.mergeable)
+    notes = _columns()
+    notes.add_row("trains", "share of smollm2-135m's parameters, with the method's default settings")
+    notes.add_row("merges", f"into plain weights, which serve in {', '.join(merged_engines)}")
+    notes.add_row("adapter in", "what loads the adapter as it is, beside the base")
+    console.print()
+    console.print(notes)
+
+
+def _print_recipes(console: Console, shipped: Sequence[ShippedRecipe]) -> None:
+    table = _columns("recipe", "about")
+    for item in shipped:
+        table.add_row(item.name, item.about)
+    console.print(table)
+    console.print()
+    console.print("Copy one, with its data: ftkit recipes copy lora my.yaml")
+    console.print("Use another kind of it:  ftkit train my.yaml 'method={kind: vera}'")
+
+
+def _method_table(methods: Sequence[MethodFacts]) -> Table:
+    table = _columns("method", "trains", "merges", "adapter in", "choose it for")
+    table.columns[1].justify = "right"
+    for method in methods:
+        table.add_row(
+            method.name,
+            f"{100 * method.trainable_share:g} %",
+            "yes" if method.mergeable else "no",
+            ", ".join(method.engines.get("adapter", ("-",))),
+            method.when,
+        )
+    return table
+
+
+def _columns(*headers: str) -> Table:
+    """A table without lines, in which long words are folded and never cut."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(headers))
+    for header in headers or ("", ""):
+        table.add_column(header, overflow="fold")
+    return table

@@ -43,6 +43,16 @@ class AdaLoRAMethod(FamilyMethod):
             init_lora_weights=True,
         )
 
+    def attach(self, model: nn.Module) -> nn.Module:
+        """See `Method.attach`."""
+        attached = super().attach(model)
+        for name, value in attached.named_parameters():
+            # PEFT's count of ranks is a parameter, frozen on a float32 base and by mistake not on a 16-bit one; it
+            # would be trained and then not saved.
+            if ".ranknum." in name:
+                value.requires_grad_(False)
+        return attached
+
     def training_hooks(self, model: Any, total_steps: int | None) -> AdaLoRAHooks:
         """See `Method.training_hooks`.
 

@@ -65,7 +65,9 @@ class LoRAMethod(PeftMethod):
         self.trainable_tokens: tuple[str, ...] = options.pop("trainable_tokens", None) or ()
         assert not options, f"settings that no one reads: {options}"
         self.trained_rows: tuple[int, ...] = ()
-        self.exact_at_init = init not in ("pissa", "olora", "loftq")
+        self.changes_base = init in ("pissa", "olora")
+        self.needs_float32_base = self.changes_base or bool(self.modules_to_save)
+        self.exact_at_init = not self.changes_base and init != "loftq"
         self.has_own_start = init == "eva"
 
     def bind(self, tokenizer: Any, added_token_ids: Sequence[int] = ()) -> None:
@@ -78,7 +80,7 @@ class LoRAMethod(PeftMethod):
     def attach(self, model: nn.Module) -> nn.Module:
         """See `Method.attach`."""
         model = super().attach(model)
-        if self.init in ("pissa", "olora"):
+        if self.changes_base:
             # What was taken out of the base's weights; exports are corrections of the base as it was.
             model.ftkit_initial_matrices = initial_matrices(model)
         return model
@@ -102,7 +104,7 @@ class LoRAMethod(PeftMethod):
     def save(self, model: nn.Module, folder: Path) -> None:
         """See `Method.save`. PiSSA and OLoRA are saved as plain LoRA of twice the rank on the untouched base."""
         super().save(model, folder)
-        if self.init in ("pissa", "olora"):
+        if self.changes_base:
             initial: dict[str, Tensor] = model.ftkit_initial_matrices
             as_correction_of_the_base(folder, initial, use_rslora=self.use_rslora)
 

@@ -25,7 +25,9 @@ class Method(abc.ABC):
     Attributes:
         mergeable: Whether the result can be written into plain weights of the base's architecture.
         exact_at_init: Whether an untrained attachment leaves the base's logits bit for bit as they were.
-        trains_base_weights: Whether the base's own weights change (they are then held in float32).
+        trains_base_weights: Whether the base's own weights are trained (they are then held in float32).
+        needs_float32_base: Whether 16 bits are too few for the frozen base: `attach` changes its weights, trains copies
+            of them, or measures them.
         exact_forward: Whether the forward pass is a function of the weights alone up to float rounding. False where
             activations are quantised on the way, which no merged model can imitate.
         pads_prompts: Whether prompts of unequal length may share a batch, padded on the left, when answers are
@@ -37,6 +39,7 @@ class Method(abc.ABC):
     mergeable: ClassVar[bool]
     exact_at_init: bool
     trains_base_weights: ClassVar[bool] = False
+    needs_float32_base: bool = False
     exact_forward: bool = True
     pads_prompts: ClassVar[bool] = True
     has_own_start: bool = False

@@ -36,6 +36,10 @@ class PeftMethod(Method):
         """See `Method.attach`. What is attached is float32 whatever the base's dtype."""
         with _peft_errors(), quiet_peft():
             attached: nn.Module = get_peft_model(model, self.config(model), autocast_adapter_dtype=True)
+        for value in attached.parameters():
+            # PEFT widens what it adds, but not copies of the base's modules and rows.
+            if value.requires_grad:
+                value.data = value.data.float()
         return attached
 
     def save(self, model: nn.Module, folder: Path) -> None:

@@ -48,6 +48,8 @@ class QLoRAMethod(LoRAMethod):
         self.bits: Literal["nf4", "int8"] = quantization
         self.double_quantization = double_quantization
         self.exact_forward = quantization == "nf4"  # int8 rounds the activations of every layer too
+        # DoRA measures dequantised columns, which bitsandbytes rounds to the dtype that the base was loaded in.
+        self.needs_float32_base = self.needs_float32_base or self.use_dora
         self.has_own_start = self.has_own_start or self.init == "loftq"
 
     def quantization(self, compute: torch.dtype) -> BitsAndBytesConfig:

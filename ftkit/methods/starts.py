@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, initialize_lora_eva_weights
+from peft import get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from peft.utils.incremental_pca import IncrementalPCA
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ftkit.errors import RecipeError
 from ftkit.methods.peft_method import ADAPTER
 
 EVA_TOKENS = 8192  # of training data whose activations EVA looks at
@@ -55,17 +58,93 @@ def as_correction_of_the_base(folder: Path, initial: dict[str, Tensor], *, use_r
     config_path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
-def start_from_activations(model: nn.Module, texts: Sequence[Sequence[int]]) -> None:
+@torch.no_grad()
+def start_from_activations(model: Any, texts: Sequence[Sequence[int]]) -> None:
     """EVA: A starts with the main directions of what each layer receives on the training data.
 
+    Every layer keeps its rank. PEFT's own function shares the ranks out anew, by the data, as soon as a pattern gives
+    layers different ones; it also takes an embedding with trained rows for a layer, and never returns from data of
+    fewer tokens than the rank.
+
+    Args:
+        model: Of PEFT, with LoRA layers.
+        texts: Token ids of training examples.
+
+    Raises:
+        RecipeError: A rank is larger than the data or a layer has directions for.
+
     Source:
-        Paischer et al. 2024, arXiv:2410.07170.
+        Paischer et al. 2024, arXiv:2410.07170, without the redistribution of ranks (rho = 1).
     """
-    device = next(model.parameters()).device
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
+    highest = max(layer.r[ADAPTER] for layer in layers.values())
+    # Fewer tokens than directions cannot be fitted; those are the last few of the data.
+    batches = [
+        batch
+        for batch in _batches(texts, next(model.parameters()).device)
+        if batch["attention_mask"].sum() >= highest
+    ]
+    width = min(layer.in_features for layer in layers.values())
+    if not batches or highest > width:
+        limit = f"one layer is {width} wide" if batches else "the training data has fewer tokens"
+        raise RecipeError(
+            f"method.init: eva cannot find {highest} directions, the highest rank: {limit}",
+            fix="Lower the rank, or use init: default.",
+        )
+    fewest = min(int(batch["attention_mask"].sum()) for batch in batches)
+    directions = _Directions(highest, spare=min(highest, width - highest, fewest - highest))
+    handles = [layer.register_forward_pre_hook(directions.hook(name)) for name, layer in layers.items()]
     was_training = model.training
     model.eval()
-    initialize_lora_eva_weights(model, list(_batches(texts, device)), adapter_name=ADAPTER, show_progress_bar=False)
+    with model.disable_adapter():
+        for batch in batches:
+            directions.mask = batch["attention_mask"].bool()
+            model(**batch, use_cache=False)
     model.train(was_training)
+    for handle in handles:
+        handle.remove()
+    for name, layer in layers.items():
+        layer.lora_A[ADAPTER].weight.copy_(directions.of(name)[: layer.r[ADAPTER]])
+
+
+class _Directions:
+    """The principal components of what layers receive, learned batch by batch.
+
+    Args:
+        count: How many of each layer.
+        spare: Further ones that are carried along while searching, which makes the search more exact.
+    """
+
+    def __init__(self, count: int, *, spare: int) -> None:
+        self.count = count
+        self.spare = spare
+        self.mask = torch.zeros(0)
+        self._fits: dict[str, IncrementalPCA] = {}
+        self._first_of: dict[str, str] = {}  # by layer, the one that was first to receive the same tensor
+        self._last: tuple[Any, str] = (None, "")
+
+    def hook(self, name: str) -> Any:
+        """A forward pre-hook for the layer of this name."""
+
+        def look(layer: nn.Module, args: tuple[Any, ...]) -> None:
+            del layer
+            if args[0] is self._last[0]:  # queries, keys and values come from one tensor
+                self._first_of[name] = self._last[1]
+                return
+            self._last = (args[0], name)
+            self._first_of[name] = name
+            if name not in self._fits:
+                self._fits[name] = IncrementalPCA(
+                    n_components=self.count, lowrank=True, lowrank_q=self.count + self.spare, lowrank_seed=0
+                )
+            self._fits[name].partial_fit(args[0][self.mask].float())
+
+        return look
+
+    def of(self, name: str) -> Tensor:
+        """The directions of a layer, the main one first, (count, width)."""
+        found: Tensor = self._fits[self._first_of[name]].components_
+        return found
 
 
 def _batches(texts: Sequence[Sequence[int]], device: torch.device) -> Iterator[dict[str, Any]]:

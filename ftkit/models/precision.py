@@ -35,7 +35,7 @@ def choose_precision(asked: str, *, checkpoint: str, device: torch.device, maste
         asked: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         checkpoint: The dtype that the weights have on disk.
         device: Where training will run.
-        master_weights: The base's own weights are trained. They are then float32 whatever was asked, because a
+        master_weights: The base's own weights are changed. They are then float32 whatever was asked, because a
             bfloat16 weight does not move when an update is smaller than 1/256 of it.
     """
     fast_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -63,7 +63,16 @@ def widen(model: nn.Module) -> dict[str, torch.dtype]:
         if value.dtype in (torch.bfloat16, torch.float16):
             before[name] = value.dtype
             value.data = value.data.float()
+    _restore_embedding_scales(model)
     return before
+
+
+def _restore_embedding_scales(model: nn.Module) -> None:
+    """Gemma and others scale embeddings by a square root that 16 bits round; in float32 it is the exact one."""
+    for module in model.modules():
+        exact, scale = getattr(module, "scalar_embed_scale", None), getattr(module, "embed_scale", None)
+        if exact is not None and isinstance(scale, torch.Tensor) and scale.dtype == torch.float32:
+            scale.fill_(exact)
 
 
 def narrow_again(model: nn.Module, before: dict[str, torch.dtype]) -> None:

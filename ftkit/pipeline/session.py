@@ -113,7 +113,7 @@ def open_session(recipe: Recipe) -> Session:
         recipe.model.dtype,
         checkpoint=checkpoint_dtype(base.folder),
         device=device,
-        master_weights=method.trains_base_weights,
+        master_weights=method.trains_base_weights or method.needs_float32_base,
     )
     return Session(
         recipe=recipe,

@@ -27,7 +27,7 @@ class _LoRAOptions(_MergeableSettings):
 
     DEFAULT_LEARNING_RATE: ClassVar[float] = 2e-4
     ADAPTER_ENGINES: ClassVar[tuple[str, ...]] = ("PEFT", "vLLM")
-    TRAINABLE_SHARE: ClassVar[float] = 0.0363
+    TRAINABLE_SHARE: ClassVar[float] = 0.036
 
     rank: int = Field(default=16, ge=1, description="Width of the thin matrices.")
     alpha: float = Field(default=32, gt=0, description="The correction is scaled by alpha / rank.")
@@ -72,7 +72,7 @@ class _LoRAOptions(_MergeableSettings):
 class LoRASettings(_LoRAOptions):
     """LoRA: two thin matrices beside each chosen linear layer (Hu et al. 2021, arXiv:2106.09685)."""
 
-    WHEN: ClassVar[str] = "the first thing to try: small files, little memory, as fast to serve as the base"
+    WHEN: ClassVar[str] = "the first to try: small files, little memory"
 
     kind: Literal["lora"] = Field(
         default="lora", description="LoRA itself; others: adalora, vera, ia3, oft, loha, lokr."
@@ -89,7 +89,7 @@ class LoRASettings(_LoRAOptions):
 class QLoRASettings(_LoRAOptions):
     """QLoRA: LoRA on a base held in 4 or 8 bits (Dettmers et al. 2023, arXiv:2305.14314)."""
 
-    WHEN: ClassVar[str] = "the base hardly fits: a quarter of its memory, at some cost in speed and quality"
+    WHEN: ClassVar[str] = "base hardly fits: a quarter of its memory, but slower"
 
     quantization: Quantization = Field(default="nf4", description="How the frozen base is held.")
     double_quantization: bool = Field(
@@ -135,8 +135,8 @@ class AdaLoRASettings(_MergeableSettings):
     """AdaLoRA: the rank goes where it matters, learned in training (Zhang et al. 2023, arXiv:2303.10512)."""
 
     DEFAULT_LEARNING_RATE: ClassVar[float] = 2e-3
-    TRAINABLE_SHARE: ClassVar[float] = 0.0272
-    WHEN: ClassVar[str] = "a tight budget of parameters, spread over the layers by training itself"
+    TRAINABLE_SHARE: ClassVar[float] = 0.027
+    WHEN: ClassVar[str] = "few parameters, spread over the layers by training"
 
     kind: Literal["adalora"]
     target_rank: int = Field(default=8, ge=1, description="Mean rank at the end.")
@@ -170,8 +170,8 @@ class VeRASettings(_MergeableSettings):
     """VeRA: fixed random matrices shared by all layers, learned scales (Kopiczko et al. 2024, arXiv:2310.11454)."""
 
     DEFAULT_LEARNING_RATE: ClassVar[float] = 4e-3
-    TRAINABLE_SHARE: ClassVar[float] = 0.0017
-    WHEN: ClassVar[str] = "a tenth of LoRA's parameters or less, for thousands of variants of one base"
+    TRAINABLE_SHARE: ClassVar[float] = 0.0016
+    WHEN: ClassVar[str] = "far fewer trained parameters than LoRA's"
 
     kind: Literal["vera"]
     rank: int = Field(default=256, ge=1, description="Width of the shared matrices.")
@@ -184,8 +184,8 @@ class IA3Settings(_MergeableSettings):
     """(IA)3: learned factors on keys, values and the feed-forward (Liu et al. 2022, arXiv:2205.05638)."""
 
     DEFAULT_LEARNING_RATE: ClassVar[float] = 8e-3
-    TRAINABLE_SHARE: ClassVar[float] = 0.0004
-    WHEN: ClassVar[str] = "very little data, the fewest parameters that still merge"
+    TRAINABLE_SHARE: ClassVar[float] = 0.00043
+    WHEN: ClassVar[str] = "very little data; fewest parameters that still merge"
 
     kind: Literal["ia3"]
     target_modules: Literal["auto"] | Names = Field(
@@ -213,8 +213,8 @@ class OFTSettings(_MergeableSettings):
     """OFT: each layer's input is rotated in blocks (Qiu et al. 2023, arXiv:2306.07280)."""
 
     DEFAULT_LEARNING_RATE: ClassVar[float] = 1e-3
-    TRAINABLE_SHARE: ClassVar[float] = 0.0191
-    WHEN: ClassVar[str] = "keep what the base knows: rotations leave the lengths of its weights alone"
+    TRAINABLE_SHARE: ClassVar[float] = 0.017
+    WHEN: ClassVar[str] = "keep what the base knows: weights are only rotated"
 
     kind: Literal["oft"]
     block_size: int = Field(default=32, ge=2, description="Width of a rotated block; divides every layer's input.")
@@ -225,8 +225,8 @@ class LoHaSettings(_MergeableSettings):
     """LoHa: the product, entry by entry, of two low-rank matrices (Hyeon-Woo et al. 2022, arXiv:2108.06098)."""
 
     DEFAULT_LEARNING_RATE: ClassVar[float] = 1e-3
-    TRAINABLE_SHARE: ClassVar[float] = 0.0363
-    WHEN: ClassVar[str] = "a correction of higher rank than LoRA's for the same number of parameters"
+    TRAINABLE_SHARE: ClassVar[float] = 0.036
+    WHEN: ClassVar[str] = "higher rank than LoRA's for as many parameters"
 
     kind: Literal["loha"]
     rank: int = Field(default=8, ge=1, description="Rank of each of the two.")
@@ -238,8 +238,8 @@ class LoKrSettings(_MergeableSettings):
     """LoKr: the Kronecker product of two small matrices (Edalati et al. 2022, arXiv:2212.10650)."""
 
     DEFAULT_LEARNING_RATE: ClassVar[float] = 1e-3
-    TRAINABLE_SHARE: ClassVar[float] = 0.0026
-    WHEN: ClassVar[str] = "full-rank corrections from very few parameters"
+    TRAINABLE_SHARE: ClassVar[float] = 0.0016
+    WHEN: ClassVar[str] = "high rank from very few parameters"
 
     kind: Literal["lokr"]
     rank: int = Field(default=8, ge=1, description="Rank of the second factor.")

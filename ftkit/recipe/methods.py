@@ -57,7 +57,7 @@ class FullSettings(MethodSettings):
     EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("merged",)
     DEFAULT_LEARNING_RATE: ClassVar[float] = 2e-5
     TRAINABLE_SHARE: ClassVar[float] = 1.0
-    WHEN: ClassVar[str] = "much data, a far domain, memory for 16 bytes a parameter, one model to serve"
+    WHEN: ClassVar[str] = "much data, a far domain; 16 bytes of memory a parameter"
 
     parameters: Literal["all"] | Names = Field(
         default="all",
@@ -97,7 +97,7 @@ class PrefixSettings(_SoftPromptSettings):
     )
     DEFAULT_LEARNING_RATE: ClassVar[float] = 1e-2
     TRAINABLE_SHARE: ClassVar[float] = 0.0017
-    WHEN: ClassVar[str] = "many small tasks on one frozen base, a tone or a format more than facts"
+    WHEN: ClassVar[str] = "many tasks on one base; tone and format more than facts"
 
     init: Literal["data", "text", "random"] = Field(
         default="data",
@@ -140,8 +140,8 @@ class PromptSettings(_SoftPromptSettings):
 
     UNMERGEABLE: ClassVar[str] = "learned embeddings in front of the text are no weights of the base's architecture"
     DEFAULT_LEARNING_RATE: ClassVar[float] = 3e-2
-    TRAINABLE_SHARE: ClassVar[float] = 0.0001
-    WHEN: ClassVar[str] = "the fewest parameters (kilobytes a task) on a large base; weak on small ones"
+    TRAINABLE_SHARE: ClassVar[float] = 0.000086
+    WHEN: ClassVar[str] = "kilobytes a task on a large base; weak on small ones"
 
     init: Literal["vocabulary", "text", "random"] = Field(
         default="vocabulary",
@@ -156,8 +156,8 @@ class AdapterSettings(MethodSettings):
     UNMERGEABLE: ClassVar[str] = "a bottleneck has a non-linearity inside, which no matrix of the base can hold"
     DEFAULT_LEARNING_RATE: ClassVar[float] = 1e-3
     ADAPTER_ENGINES: ClassVar[tuple[str, ...]] = ("ftkit",)
-    TRAINABLE_SHARE: ClassVar[float] = 0.0094
-    WHEN: ClassVar[str] = "many tasks on one base where LoRA is not enough; a little slower to serve"
+    TRAINABLE_SHARE: ClassVar[float] = 0.019
+    WHEN: ClassVar[str] = "many tasks on one base; a little slower than the base"
 
     architecture: Literal["houlsby", "pfeiffer", "parallel"] = Field(
         default="houlsby",

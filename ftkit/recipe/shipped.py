@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftkit.errors import OutputError, UsageError
+from ftkit.recipe.facts import MethodFacts, facts_of
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.nearest import did_you_mean
 
@@ -18,7 +19,7 @@ class ShippedRecipe:
 
     name: str
     path: Path
-    method: str
+    method: MethodFacts
     about: str
 
 
@@ -36,7 +37,9 @@ def shipped_recipes() -> list[ShippedRecipe]:
 
 def _describe(path: Path) -> ShippedRecipe:
     head = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    return ShippedRecipe(name=path.stem, path=path, method=load_recipe(path).recipe, about=head[0] if head else "")
+    recipe = load_recipe(path)
+    method = facts_of(recipe.recipe, type(recipe.method), getattr(recipe.method, "kind", None))
+    return ShippedRecipe(name=path.stem, path=path, method=method, about=head[0] if head else "")
 
 
 def find_recipe(name_or_path: str) -> Path:

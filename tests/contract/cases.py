@@ -69,18 +69,18 @@ class Case:
     def merges(self) -> bool:
         return "merged" in self.as_recipe().method.EXPORT_KINDS
 
-    def base(self, folder: Path) -> nn.Module:
+    def base(self, folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
         """The base as training holds it."""
         method = self.method()
-        quantization = method.quantization(torch.float32)
-        loaded = load_model(folder, dtype=torch.float32, device=CPU, quantization_config=quantization)
+        quantization = method.quantization(dtype)
+        loaded = load_model(folder, dtype=dtype, device=CPU, quantization_config=quantization)
         return method.prepare(loaded)
 
-    def attached(self, folder: Path, seed: int = 0) -> nn.Module:
+    def attached(self, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Module:
         """Attached and started, as a run does before its first step."""
         torch.manual_seed(seed)
         method = self.method()
-        model = method.attach(self.base(folder)).train()
+        model = method.attach(self.base(folder, dtype)).train()
         if method.has_own_start:
             texts = IDS[:2].tolist()
             method.start(model, texts, lambda: load_model(folder, dtype=torch.float32, device=CPU))

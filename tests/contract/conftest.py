@@ -22,6 +22,15 @@ def bases(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def bases16(tmp_path_factory):
+    """The same in bfloat16, as most published models are."""
+    folder = tmp_path_factory.mktemp("contract16")
+    for family in FAMILIES:
+        tiny_model_folder(folder / family, family, dtype="bfloat16")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def reloaded(bases):
     """For every pair: the logits of the trained model, and those that a fresh process gets from what was saved.
 

@@ -17,7 +17,7 @@ from ftkit.evaluate.loss import summed_loss
 from ftkit.files import files_in
 from ftkit.methods import METHODS, FullMethod, LoRAMethod, NotMergeableError, bottleneck, method_of
 from ftkit.models.load import load_model
-from ftkit.models.precision import choose_precision
+from ftkit.models.precision import choose_precision, widen
 from ftkit.recipe import RECIPES, dump_recipe, load_recipe, recipe_from_values
 from tests.contract.cases import BATCH, CASES, CPU, FAMILIES, IDS, MERGING_PAIRS, PAIRS, Case, logits_of, train_steps
 from tests.tiny import tiny_model_folder, tiny_tokenizer
@@ -117,6 +117,25 @@ def test_it_saves_safetensors_and_json_alone_and_only_what_was_trained(case, fam
             json.loads((folder / file).read_text())
         else:
             assert [name for name in load_file(folder / file) if not any(part in name for part in case.saved)] == []
+
+
+@pairs([(case, "gemma2" if "gemma2" in case.families else case.families[0]) for case in CASES])
+def test_trained_on_a_bfloat16_base_it_gives_in_float32_what_it_saved(case, family, bases16, tmp_path):
+    # Exports are measured in float32, so whatever a 16-bit base rounds on the way must not be part of the model.
+    method = case.method()
+    wide = method.trains_base_weights or method.needs_float32_base
+    model = case.attached(bases16 / family, dtype=torch.float32 if wide else torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        train_steps(model, 3, hooks=method.training_hooks(model, 10))
+    widen(model)
+    with method.float32_arithmetic(model):
+        live = logits_of(model)
+    method.save(model, tmp_path)
+
+    again = case.method().load(case.base(bases16 / family), tmp_path)
+
+    with method.float32_arithmetic(again):
+        torch.testing.assert_close(logits_of(again), live, atol=case.tolerance or 1e-5, rtol=0)
 
 
 @merging_pairs
