@@ -34,8 +34,8 @@ GROUND = ["errors", "units", "machine", "notices", "files"]
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "nearest", "sections", "methods", "lora_family", "recipes", "yaml12", "overrides", "load", "shipped",
-        "",
+        "base", "nearest", "sections", "methods", "lora_family", "recipes", "facts", "yaml12", "overrides", "load",
+        "shipped", "",
     ],
     "data": [
         "sample", "render", "tokenize", "collate", "report", "sources", "split",

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from ftkit.recipe import ShippedRecipe
     from ftkit.recipe.facts import MethodFacts
 
-# Of a pipe or a file: no line is broken there, so that a row can be found by grep.
+# Columns. In a pipe or a file no line is broken, so that a row can be found by grep.
 UNBROKEN = 1000
+NARROWEST = 60  # in a narrower terminal a table would be cut off; there the terminal breaks the lines
 
 
 def recipes(
@@ -73,8 +74,7 @@ def _as_json(item: ShippedRecipe) -> dict[str, object]:
 
 def _console() -> Console:
     console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = UNBROKEN
+    console.width = max(console.width, NARROWEST) if console.is_terminal else UNBROKEN
     return console
 
 
@@ -95,13 +95,16 @@ def _print_recipes(console: Console, shipped: Sequence[ShippedRecipe]) -> None:
         table.add_row(item.name, item.about)
     console.print(table)
     console.print()
-    console.print("Copy one, with its data: ftkit recipes copy lora my.yaml")
-    console.print("Use another kind of it:  ftkit train my.yaml 'method={kind: vera}'")
+    # soft_wrap: a command that rich broke could not be copied.
+    console.print("Copy one, with its data:\n  ftkit recipes copy lora my.yaml", soft_wrap=True)
+    console.print("Train another kind of it, at that kind's own learning rate:", soft_wrap=True)
+    console.print("  ftkit train my.yaml 'method={kind: vera}' '~train.learning_rate'", soft_wrap=True)
 
 
 def _method_table(methods: Sequence[MethodFacts]) -> Table:
     table = _columns("method", "trains", "merges", "adapter in", "choose it for")
     table.columns[1].justify = "right"
+    table.columns[4].min_width = 12  # in a narrow terminal the first column gives way too
     for method in methods:
         table.add_row(
             method.name,

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from ftkit.methods.peft_method import PeftMethod
 from ftkit.methods.starts import as_correction_of_the_base, initial_matrices, start_from_activations
-from ftkit.methods.targets import require_modules, require_patterns, require_plain_linear, require_targets
+from ftkit.methods.targets import (
+    require_modules,
+    require_patterns,
+    require_plain_linear,
+    require_rank,
+    require_targets,
+)
 from ftkit.methods.tokens import require_known_tokens, rows_of
 
 Targets = Literal["all-linear"] | tuple[str, ...]
@@ -113,6 +119,7 @@ class LoRAMethod(PeftMethod):
         if self.target_modules != "all-linear":
             require_targets(model, self.target_modules)
         require_patterns(model, self.target_modules, rank_pattern=self.rank_pattern, alpha_pattern=self.alpha_pattern)
+        require_rank(model, self.target_modules, self.rank, in_every_layer=not self.exact_at_init)
         require_modules(model, self.modules_to_save or ())
         if self.init == "olora":
             require_plain_linear(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from peft import IA3Config, LoHaConfig, LoKrConfig, OFTConfig, PeftConfig, VeraConfig
@@ -100,11 +102,13 @@ class OFTMethod(FamilyMethod):
 
     def config(self, model: nn.Module) -> PeftConfig:
         """See `PeftMethod.config`."""
+        targets = self.targets(model)
+        _require_whole_blocks(model, targets, self.settings["block_size"])
         return OFTConfig(
             task_type="CAUSAL_LM",
             r=0,
             oft_block_size=self.settings["block_size"],
-            target_modules=self.targets(model),
+            target_modules=targets,
             module_dropout=0.0,
             bias="none",
             coft=False,
@@ -112,6 +116,21 @@ class OFTMethod(FamilyMethod):
             use_cayley_neumann=True,
             num_cayley_neumann_terms=5,
             init_weights=True,
+        )
+
+
+def _require_whole_blocks(model: nn.Module, targets: Sequence[str], block_size: int) -> None:
+    """PEFT would take another size than the recipe's, and only warn."""
+    widths = {
+        name: layer.in_features
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and f".{name}".endswith(tuple(f".{target}" for target in targets))
+    }
+    odd = next((name for name, width in widths.items() if width % block_size), None)
+    if odd is not None:
+        raise RecipeError(
+            f"method.block_size: {block_size} does not divide {widths[odd]}, the width of what {odd} receives",
+            fix=f"Use a divisor of {math.gcd(*widths.values())}.",
         )
 
 

@@ -26,8 +26,8 @@ class Method(abc.ABC):
         mergeable: Whether the result can be written into plain weights of the base's architecture.
         exact_at_init: Whether an untrained attachment leaves the base's logits bit for bit as they were.
         trains_base_weights: Whether the base's own weights are trained (they are then held in float32).
-        needs_float32_base: Whether 16 bits are too few for the frozen base: `attach` changes its weights, trains copies
-            of them, or measures them.
+        needs_float32_base: Whether 16 bits are too few for the frozen base, because its weights are changed once,
+            copied to be trained, or measured.
         exact_forward: Whether the forward pass is a function of the weights alone up to float rounding. False where
             activations are quantised on the way, which no merged model can imitate.
         pads_prompts: Whether prompts of unequal length may share a batch, padded on the left, when answers are

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -74,6 +75,40 @@ def require_patterns(
     ]
     if problems:
         raise RecipeError(problems)
+
+
+def require_rank(
+    model: nn.Module, targets: Literal["all-linear"] | Sequence[str], rank: int, *, in_every_layer: bool
+) -> None:
+    """Refuse a rank that no adapted layer can have: a matrix has no more than its shorter side.
+
+    Args:
+        model: The base.
+        targets: The adapted layers.
+        rank: As asked for.
+        in_every_layer: Each layer must have it, because it starts from that many of its singular vectors.
+
+    Raises:
+        RecipeError: Naming the layer that decides.
+    """
+    sides = {name: min(_sides(layer)) for name, layer in _adapted_layers(model, targets) if _sides(layer)}
+    if not sides:
+        return
+    decides = min(sides, key=lambda name: sides[name]) if in_every_layer else max(sides, key=lambda name: sides[name])
+    if rank > sides[decides]:
+        why = "and it starts from that many of its singular vectors" if in_every_layer else "more than any layer has"
+        raise RecipeError(
+            f"method.rank: {rank} is above {sides[decides]}, the shorter side of {decides}, {why}",
+            fix=f"Use at most {sides[decides]}; 8 to 64 are usual.",
+        )
+
+
+def _sides(layer: nn.Module) -> tuple[int, ...]:
+    """Input and output width; of quantised layers the real ones, which their packed weight does not show."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    weight = getattr(layer, "weight", None)
+    return tuple(weight.shape) if isinstance(weight, torch.Tensor) and weight.dim() == 2 else ()
 
 
 def require_plain_linear(model: nn.Module, targets: Literal["all-linear"] | Sequence[str], *, why: str) -> None:

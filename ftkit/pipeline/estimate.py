@@ -82,9 +82,11 @@ def estimate(session: Session, data: PreparedData) -> Estimate:
     """Estimate a run.
 
     Raises:
-        RecipeError: The method names layers that the model lacks.
+        RecipeError: The method names layers that the model lacks, or has too few steps.
     """
-    total, trainable = _parameters(session)
+    train = session.recipe.train
+    steps = count_steps(len(data.train), batch_size=train.batch_size, epochs=train.epochs, max_steps=train.max_steps)
+    total, trainable = _parameters(session, steps)
     counts = tensor_dtypes(session.base.folder)
     base_parameters = sum(counts.values())
     quantization = session.quantization_config
@@ -96,7 +98,6 @@ def estimate(session: Session, data: PreparedData) -> Estimate:
         weights = (base_parameters - inner) * width + int(inner * (1.0 if quantization.load_in_8bit else 0.57))
     attached = 0 if session.method.trains_base_weights else trainable
     lengths = [len(example.input_ids) for example in data.train]
-    train = session.recipe.train
     micro = train.micro_batch_size
     if micro == "auto":
         micro = choose_micro_batch_size(lengths, batch_size=train.batch_size, device_type=session.device.type)
@@ -110,19 +111,21 @@ def estimate(session: Session, data: PreparedData) -> Estimate:
         trainable_parameters=trainable,
         total_parameters=total,
         micro_batch_size=micro,
-        steps=count_steps(
-            len(data.train), batch_size=train.batch_size, epochs=train.epochs, max_steps=train.max_steps
-        ),
+        steps=steps,
     )
 
 
-def _parameters(session: Session) -> tuple[int, int]:
-    """Total and trainable parameters, counted on a model without memory behind it."""
+def _parameters(session: Session, steps: int) -> tuple[int, int]:
+    """Total and trainable parameters, counted on a model without memory behind it.
+
+    A method that cannot work with this model, or in so few steps, says so here, before anything is written.
+    """
     with quiet_transformers(), torch.device("meta"):
         config = AutoConfig.from_pretrained(session.base.folder, local_files_only=True, trust_remote_code=False)
         base = AutoModelForCausalLM.from_config(config)
         extend_vocabulary(base, session.added_tokens)
         skeleton = session.method.attach(base)
+        session.method.training_hooks(skeleton, steps)
     parameters = list(skeleton.parameters())
     return (
         sum(parameter.numel() for parameter in parameters),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ftkit.errors import OutputError, UsageError
-from ftkit.recipe import copy_recipe, find_recipe, load_recipe, shipped, shipped_recipes
+from ftkit.recipe import RECIPES, copy_recipe, find_recipe, load_recipe, shipped, shipped_recipes
 from ftkit.recipe.nearest import did_you_mean, nearest
 
 
@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_list_tells_name_method_and_the_first_comment(folder):
-    found = [(recipe.name, recipe.method, recipe.about) for recipe in shipped_recipes()]
+    found = [(recipe.name, recipe.method.recipe, recipe.about) for recipe in shipped_recipes()]
 
     assert found == [("quick", "lora", "LoRA in a minute."), ("whole", "full", "")]
 
@@ -69,3 +69,40 @@ def test_the_nearest_word_is_a_likely_one_or_none():
     assert nearest("epohcs", ["epochs", "seed"]) == "epochs"
     assert nearest("xyzzy", ["epochs", "seed"]) is None
     assert did_you_mean("xyzzy", ["epochs", "seed"], what="Known keys") == "Known keys: epochs, seed."
+
+
+def test_every_recipe_ships_as_a_file_of_its_name():
+    shipped_by_name = {recipe.name: recipe.method.recipe for recipe in shipped_recipes()}
+
+    assert shipped_by_name == {name: name for name in RECIPES} | {"quickstart": "lora"}
+    assert all(recipe.about.endswith(".") for recipe in shipped_recipes())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "learning_rate"),
+    [
+        ("prefix", {"num_virtual_tokens": 20, "init": "data"}, 1e-2),
+        ("prompt", {"num_virtual_tokens": 20, "init": "vocabulary"}, 3e-2),
+        ("adapter", {"architecture": "houlsby", "reduction_factor": 16}, 1e-3),
+    ],
+)
+def test_the_recipes_without_a_merged_model_train_on_the_shipped_data(name, settings, learning_rate):
+    recipe = load_recipe(find_recipe(name))
+
+    assert {key: getattr(recipe.method, key) for key in settings} == settings
+    assert recipe.train.learning_rate == learning_rate
+    assert recipe.data.train[0].path.endswith("data/shop_tickets_train.jsonl")
+    assert [export.kind for export in recipe.export] == ["adapter"]
+    assert recipe.output == f"runs/{name}"
+
+
+def test_a_shipped_recipe_brings_its_methods_facts(folder):
+    (folder / "vera.yaml").write_text(
+        "recipe: lora\nmodel: smollm2-135m\ndata: data/t.jsonl\nmethod: {kind: vera}\n", encoding="utf-8"
+    )
+
+    quick, vera, whole = (recipe.method for recipe in shipped_recipes())
+
+    assert (quick.name, quick.mergeable, quick.trainable_share) == ("lora", True, 0.036)
+    assert (vera.name, vera.mergeable, vera.trainable_share) == ("lora (kind: vera)", True, 0.0016)
+    assert (whole.name, whole.mergeable, whole.trainable_share) == ("full", True, 1.0)
