@@ -273,7 +273,7 @@ def _check_differs(distance: dict[str, float]) -> Check:
         else (
             "the export equals the untouched base"
             if to_base == 0
-            else "training is lost in the rounding of the weights"
+            else "it is no closer to the trained model than to the base: lost in rounding, or in a merge"
         )
     )
     value = {"mean_abs_diff_to_trained": to_trained, "mean_abs_diff_to_base": to_base}

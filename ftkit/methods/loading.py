@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 from torch import nn
 
 from ftkit.errors import ModelError
 from ftkit.methods import bottleneck
+from ftkit.methods.quantised import keep_backward_pass, quantised_layers
 
 # Files that stand alone and load, by `load(base, folder)`, the adapters of recipes that PEFT has no format for.
 ADAPTER_LOADERS = {"adapter": Path(bottleneck.__file__)}
@@ -31,9 +33,33 @@ def load_adapter(base: nn.Module, folder: str | Path) -> nn.Module:
     folder = Path(folder)
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        _fit(base, _manifest(folder), folder)
         if config.get("format") == bottleneck.FORMAT:
             return bottleneck.load(base, folder).eval()
         loaded: nn.Module = PeftModel.from_pretrained(base, folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, IndexError) as error:
         raise ModelError(f"{folder}: cannot be put onto this model: {error}", fix="Name an adapter export.") from None
     return loaded.eval()
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What ftkit wrote of the export; empty for an adapter that it did not write."""
+    path = folder / "manifest.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _fit(base: Any, manifest: dict[str, Any], folder: Path) -> None:
+    """Give the base what the adapter counts on, and refuse one that is held otherwise than in training."""
+    wanted = manifest.get("quantization")
+    is_quantised = bool(quantised_layers(base))
+    if "quantization" in manifest and (wanted is not None) != is_quantised:
+        held = "in plain weights" if wanted is None else f"quantised: BitsAndBytesConfig(**{wanted})"
+        raise ModelError(
+            f"{folder}: was trained on a base held {held}; on this one it would be another model",
+            fix="Load the base in that form.",
+        )
+    if wanted is not None:
+        keep_backward_pass(base)
+    rows = max(manifest.get("added_tokens", []), default=-1) + 1
+    if base.get_input_embeddings().weight.shape[0] < rows:
+        base.resize_token_embeddings(rows, mean_resizing=False)  # the adapter brings the new rows

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ftkit.methods.peft_method import PeftMethod
 from ftkit.methods.starts import as_correction_of_the_base, initial_matrices, start_from_activations
 from ftkit.methods.targets import (
+    require_linear,
     require_modules,
     require_patterns,
     require_plain_linear,
@@ -79,8 +80,6 @@ class LoRAMethod(PeftMethod):
     def bind(self, tokenizer: Any, added_token_ids: Sequence[int] = ()) -> None:
         """See `Method.bind`."""
         named = require_known_tokens(tokenizer, self.trainable_tokens)
-        if added_token_ids and any("embed" in name or "head" in name for name in self.modules_to_save or ()):
-            added_token_ids = ()  # the whole matrix is trained, their rows with it
         self.trained_rows = tuple(sorted({*named, *added_token_ids}))
 
     def attach(self, model: nn.Module) -> nn.Module:
@@ -107,6 +106,10 @@ class LoRAMethod(PeftMethod):
             if value.requires_grad and ".lora_B." in name
         }
 
+    def undecayed(self, model: nn.Module) -> set[str]:
+        """See `Method.undecayed`: rows of tokens are the rows themselves, not corrections of them."""
+        return {name for name, _ in model.named_parameters() if "trainable_tokens_delta" in name}
+
     def save(self, model: nn.Module, folder: Path) -> None:
         """See `Method.save`. PiSSA and OLoRA are saved as plain LoRA of twice the rank on the untouched base."""
         super().save(model, folder)
@@ -119,7 +122,11 @@ class LoRAMethod(PeftMethod):
         if self.target_modules != "all-linear":
             require_targets(model, self.target_modules)
         require_patterns(model, self.target_modules, rank_pattern=self.rank_pattern, alpha_pattern=self.alpha_pattern)
-        require_rank(model, self.target_modules, self.rank, in_every_layer=not self.exact_at_init)
+        require_rank(model, self.target_modules, self.rank, self.rank_pattern, in_every_layer=not self.exact_at_init)
+        if self.init not in ("default", "gaussian"):
+            require_linear(
+                model, self.target_modules, why=f"init: {self.init} takes apart the weight of a linear layer"
+            )
         require_modules(model, self.modules_to_save or ())
         if self.init == "olora":
             require_plain_linear(
@@ -144,7 +151,7 @@ class LoRAMethod(PeftMethod):
             use_rslora=self.use_rslora,
             use_dora=self.use_dora,
             modules_to_save=list(self.modules_to_save) if self.modules_to_save else None,
-            trainable_token_indices=rows_of(model, self.trained_rows) if self.trained_rows else None,
+            trainable_token_indices=rows_of(model, self.trained_rows, whole=self.modules_to_save or ()) or None,
             ensure_weight_tying=bool(self.modules_to_save),
         )
 

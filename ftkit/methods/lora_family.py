@@ -16,7 +16,7 @@ from torch import nn
 from ftkit.errors import RecipeError
 from ftkit.methods.lora import Targets, whole
 from ftkit.methods.peft_method import PeftMethod
-from ftkit.methods.targets import linear_layer_names, require_targets
+from ftkit.methods.targets import experts, linear_layer_names, require_targets
 
 
 class FamilyMethod(PeftMethod):
@@ -31,8 +31,14 @@ class FamilyMethod(PeftMethod):
 
     def targets(self, model: nn.Module) -> list[str]:
         """Names of layers; those of ``all-linear`` are spelt out, as not every PEFT method knows the word."""
-        if self.target_modules in ("all-linear", "auto"):
+        if self.target_modules == "all-linear":
+            if shared := experts(model):
+                raise RecipeError(
+                    f"method.target_modules: all-linear does not reach the experts, which share {shared[0]}",
+                    fix="Name the layers to train, such as [q_proj, v_proj], or use kind: lora, which reaches experts.",
+                )
             return linear_layer_names(model)
+        assert self.target_modules != "auto", "IA3Method resolves it"
         require_targets(model, self.target_modules)
         return list(self.target_modules)
 

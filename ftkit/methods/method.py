@@ -70,9 +70,9 @@ class Method(abc.ABC):
         del tokenizer
         if added_token_ids:
             raise RecipeError(
-                f"model.chat_template: adds {len(added_token_ids)} tokens to the vocabulary, and this method's "
-                "adapter has no place for their rows",
-                fix="Use recipe: lora, qlora or full, or a base whose vocabulary has the template's tokens.",
+                f"model.chat_template or model.added_tokens: {len(added_token_ids)} new in the vocabulary, and this "
+                "method's adapter has no place for their rows",
+                fix="Use recipe: lora, qlora or full, a base whose vocabulary has these tokens, or added_tokens: [].",
             )
 
     def quantization(self, compute: torch.dtype) -> Any:
@@ -110,6 +110,11 @@ class Method(abc.ABC):
         """Parameters that do not learn at the recipe's rate, by name, with their factors on it."""
         del model
         return {}
+
+    def undecayed(self, model: nn.Module) -> set[str]:
+        """Names of trained matrices that weight decay must leave alone, as zero is not where they say nothing."""
+        del model
+        return set()
 
     def training_hooks(self, model: nn.Module, total_steps: int | None) -> Any:
         """What the method does within training (see `ftkit.train.spec.TrainingHooks`); None for nothing.

@@ -50,6 +50,10 @@ class _SoftPromptMethod(PeftMethod):
             )
         self.init_ids = _repeated(ids, self.num_virtual_tokens)
 
+    def undecayed(self, model: nn.Module) -> set[str]:
+        """See `Method.undecayed`: a prompt of zeros is no empty prompt."""
+        return {name for name, value in model.named_parameters() if value.requires_grad and "prompt_encoder." in name}
+
     def load(self, base: nn.Module, folder: Path) -> nn.Module:
         """See `Method.load`. What was learned through a projection is saved without it, and trains no more."""
         with quiet_peft():
@@ -166,7 +170,8 @@ class PromptMethod(_SoftPromptMethod):
         if self.init_ids and next(model.parameters()).device.type != "meta":
             with torch.no_grad():
                 weight = attached.prompt_encoder[ADAPTER].embedding.weight
-                weight.copy_(model.get_input_embeddings().weight[torch.tensor(self.init_ids)])
+                # Through the module: Gemma's scales what it looks up.
+                weight.copy_(model.get_input_embeddings()(torch.tensor(self.init_ids, device=weight.device)))
         return attached
 
 

@@ -45,8 +45,25 @@ def require_targets(model: nn.Module, targets: Sequence[str]) -> None:
                     fix=(f"Did you mean {near!r}? " if near else "") + f"Its linear layers are {', '.join(known)}.",
                 )
             )
+        problems += _tied(model, target)
     if problems:
         raise RecipeError(problems)
+
+
+def _tied(model: Any, target: str) -> list[Problem]:
+    """A correction of one side of a tied embedding cannot be merged: the other side would change with it."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is None or head.weight is not embedding.weight:
+        return []
+    return [
+        Problem(
+            where="method.target_modules",
+            what=f"{target!r} is tied: embedding and output head share one tensor, and a merge would change both",
+            fix="Train it whole with method.modules_to_save, or rows of it with method.trainable_tokens.",
+        )
+        for name, module in model.named_modules()
+        if module in (embedding, head) and (name == target or name.endswith(f".{target}"))
+    ]
 
 
 def require_patterns(
@@ -78,7 +95,12 @@ def require_patterns(
 
 
 def require_rank(
-    model: nn.Module, targets: Literal["all-linear"] | Sequence[str], rank: int, *, in_every_layer: bool
+    model: nn.Module,
+    targets: Literal["all-linear"] | Sequence[str],
+    rank: int,
+    rank_pattern: Mapping[str, int],
+    *,
+    in_every_layer: bool,
 ) -> None:
     """Refuse a rank that no adapted layer can have: a matrix has no more than its shorter side.
 
@@ -86,21 +108,22 @@ def require_rank(
         model: The base.
         targets: The adapted layers.
         rank: As asked for.
+        rank_pattern: Other ranks by layer.
         in_every_layer: Each layer must have it, because it starts from that many of its singular vectors.
 
     Raises:
         RecipeError: Naming the layer that decides.
     """
     sides = {name: min(_sides(layer)) for name, layer in _adapted_layers(model, targets) if _sides(layer)}
-    if not sides:
-        return
-    decides = min(sides, key=lambda name: sides[name]) if in_every_layer else max(sides, key=lambda name: sides[name])
-    if rank > sides[decides]:
-        why = "and it starts from that many of its singular vectors" if in_every_layer else "more than any layer has"
-        raise RecipeError(
-            f"method.rank: {rank} is above {sides[decides]}, the shorter side of {decides}, {why}",
-            fix=f"Use at most {sides[decides]}; 8 to 64 are usual.",
-        )
+    own = {name: next((own for key, own in rank_pattern.items() if _matches(key, name)), rank) for name in sides}
+    longest = max(sides.values(), default=rank)
+    for name, side in sides.items():
+        if own[name] > (side if in_every_layer else longest):
+            why = ", from that many of whose singular vectors it starts" if in_every_layer else " or of any layer"
+            raise RecipeError(
+                f"method.rank: {own[name]} is above {side}, the shorter side of {name}{why}",
+                fix=f"Use at most {side if in_every_layer else longest}; 8 to 64 are usual.",
+            )
 
 
 def _sides(layer: nn.Module) -> tuple[int, ...]:
@@ -109,6 +132,26 @@ def _sides(layer: nn.Module) -> tuple[int, ...]:
         return layer.in_features, layer.out_features
     weight = getattr(layer, "weight", None)
     return tuple(weight.shape) if isinstance(weight, torch.Tensor) and weight.dim() == 2 else ()
+
+
+def require_linear(model: nn.Module, targets: Literal["all-linear"] | Sequence[str], *, why: str) -> None:
+    """Refuse adapted layers that are no linear layers: embeddings, and experts that share one tensor.
+
+    Raises:
+        RecipeError: With the reason.
+    """
+    odd = [name for name, layer in _adapted_layers(model, targets) if not isinstance(layer, (nn.Linear, Conv1D))]
+    if targets == "all-linear":
+        odd += experts(model)
+    if odd:
+        raise RecipeError(
+            f"method.init: {why}, and {odd[0]} is none", fix="Use init: default, or other target_modules."
+        )
+
+
+def experts(model: nn.Module) -> list[str]:
+    """Parameters that hold the matrices of many experts in one tensor, (experts, out, in)."""
+    return [name for name, value in model.named_parameters() if value.dim() == 3]
 
 
 def require_plain_linear(model: nn.Module, targets: Literal["all-linear"] | Sequence[str], *, why: str) -> None:

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from ftkit.data.prepare import PreparedData
-from ftkit.errors import ResourceError
+from ftkit.errors import DataError, ResourceError
 from ftkit.machine import available_memory_bytes
 from ftkit.models.load import quiet_transformers
 from ftkit.models.vocabulary import extend_vocabulary
@@ -83,21 +85,22 @@ def estimate(session: Session, data: PreparedData) -> Estimate:
 
     Raises:
         RecipeError: The method names layers that the model lacks, or has too few steps.
+        DataError: A row is longer than the model has positions for.
     """
     train = session.recipe.train
     steps = count_steps(len(data.train), batch_size=train.batch_size, epochs=train.epochs, max_steps=train.max_steps)
-    total, trainable = _parameters(session, steps)
+    total, trainable, linear = _parameters(session, steps)
     counts = tensor_dtypes(session.base.folder)
     base_parameters = sum(counts.values())
     quantization = session.quantization_config
     width = BYTES[session.precision.weights]
     weights = base_parameters * width
     if quantization is not None:
-        # Embeddings and head stay; a quantised weight takes one byte, or half of one and its share of scales.
-        inner = base_parameters - 2 * session.base.config["vocab_size"] * session.base.config["hidden_size"]
-        weights = (base_parameters - inner) * width + int(inner * (1.0 if quantization.load_in_8bit else 0.57))
+        # A quantised weight takes one byte, or half of one and its share of scales; all but linear layers stay.
+        weights = (base_parameters - linear) * width + int(linear * (1.0 if quantization.load_in_8bit else 0.57))
     attached = 0 if session.method.trains_base_weights else trainable
-    lengths = [len(example.input_ids) for example in data.train]
+    lengths = [len(example.input_ids) for example in [*data.train, *data.validation]]
+    _require_positions(session, max(lengths))
     micro = train.micro_batch_size
     if micro == "auto":
         micro = choose_micro_batch_size(lengths, batch_size=train.batch_size, device_type=session.device.type)
@@ -115,8 +118,19 @@ def estimate(session: Session, data: PreparedData) -> Estimate:
     )
 
 
-def _parameters(session: Session, steps: int) -> tuple[int, int]:
-    """Total and trainable parameters, counted on a model without memory behind it.
+def _require_positions(session: Session, longest: int) -> None:
+    """Refuse texts that a base with a table of positions (GPT-2's) has no rows for; learned prompts take some too."""
+    table = session.base.config.get("n_positions")
+    virtual = getattr(session.recipe.method, "num_virtual_tokens", 0)
+    if table is not None and longest + virtual > table:
+        raise DataError(
+            f"the longest row has {longest} tokens, the method adds {virtual}, and this model has {table} positions",
+            fix=f"Set data.max_length to {table - virtual} and data.overflow to drop or truncate.",
+        )
+
+
+def _parameters(session: Session, steps: int) -> tuple[int, int, int]:
+    """Total and trainable parameters, and the base's in linear layers, counted on a model without memory behind it.
 
     A method that cannot work with this model, or in so few steps, says so here, before anything is written.
     """
@@ -124,12 +138,16 @@ def _parameters(session: Session, steps: int) -> tuple[int, int]:
         config = AutoConfig.from_pretrained(session.base.folder, local_files_only=True, trust_remote_code=False)
         base = AutoModelForCausalLM.from_config(config)
         extend_vocabulary(base, session.added_tokens)
+        head = base.get_output_embeddings()
+        layers = [layer for layer in base.modules() if isinstance(layer, (nn.Linear, Conv1D)) and layer is not head]
+        linear = sum(layer.weight.numel() for layer in layers)
         skeleton = session.method.attach(base)
         session.method.training_hooks(skeleton, steps)
     parameters = list(skeleton.parameters())
     return (
         sum(parameter.numel() for parameter in parameters),
         sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        linear,
     )
 
 

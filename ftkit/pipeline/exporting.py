@@ -134,7 +134,8 @@ def load_trained(session: Session, folder: RunFolder) -> nn.Module:
         )
     model = session.attach(session.load_base())
     load_trainable(model, checkpoint)
-    load_method_state(session.method.training_hooks(model, None), checkpoint)
+    total = folder.read("result.json")["total_steps"] if folder.has("result.json") else None
+    load_method_state(session.method.training_hooks(model, total), checkpoint)
     return model.eval()
 
 

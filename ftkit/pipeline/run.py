@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
     remove_newer_checkpoints(folder.checkpoints, step)
     if checkpoint is None:
         session.start(model, data)
-    spec = _fit_spec(session, needs, folder, session.method.learning_rate_factors(model))
+    spec = _fit_spec(session, needs, folder, model)
     hooks = session.method.training_hooks(model, spec.total_steps(len(data.train)))
     result = fit(model, data.train, data.validation, spec, resume_from=checkpoint, hooks=hooks)
     if result.interrupted:
@@ -245,9 +245,7 @@ def _measure_base(
     return before, probes
 
 
-def _fit_spec(
-    session: Session, needs: Estimate, folder: RunFolder, learning_rate_factors: Mapping[str, float]
-) -> FitSpec:
+def _fit_spec(session: Session, needs: Estimate, folder: RunFolder, model: nn.Module) -> FitSpec:
     train = session.recipe.train
     assert train.learning_rate is not None, "resolved recipes have one"
     return FitSpec(
@@ -268,5 +266,6 @@ def _fit_spec(
         validate_every=train.validate_every,
         log_every=train.log_every,
         folder=folder.path,
-        learning_rate_factors=learning_rate_factors,
+        learning_rate_factors=session.method.learning_rate_factors(model),
+        undecayed=session.method.undecayed(model),
     )

@@ -60,7 +60,8 @@ class _LoRAOptions(_MergeableSettings):
 
     @model_validator(mode="after")
     def _one_owner_of_the_embedding(self) -> _LoRAOptions:
-        if self.trainable_tokens and any("embed" in name or "head" in name for name in self.modules_to_save or ()):
+        tables = ("embed", "head", "wte")
+        if self.trainable_tokens and any(part in name for name in self.modules_to_save or () for part in tables):
             raise ClashError(
                 "trainable_tokens trains rows of a module that modules_to_save trains as a whole; keep one",
                 ("trainable_tokens",),
@@ -244,7 +245,9 @@ class LoKrSettings(_MergeableSettings):
     kind: Literal["lokr"]
     rank: int = Field(default=8, ge=1, description="Rank of the second factor.")
     alpha: float = Field(default=8, gt=0, description="The correction is scaled by alpha / rank.")
-    decompose_factor: int = Field(default=-1, ge=-1, description="Size of the first factor; -1: as square as can be.")
+    decompose_factor: Literal[-1] | Annotated[int, Field(ge=1)] = Field(
+        default=-1, description="Size of the first factor; -1: as square as can be."
+    )
     target_modules: Targets = Field(default="all-linear", description=_TARGETS)
 
 

@@ -169,7 +169,7 @@ class AdapterSettings(MethodSettings):
         default="relu", description="Between the two matrices."
     )
     scaling: float = Field(default=1.0, gt=0, description="Of the correction; He et al. use 4 with parallel.")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on what the bottleneck reads.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the correction, while training.")
     quantization: Quantization | None = Field(
         default=None, description="Hold the frozen base in 4 (nf4) or 8 (int8) bits, as QLoRA does."
     )

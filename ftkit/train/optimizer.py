@@ -23,7 +23,8 @@ def parameter_groups(model: nn.Module, spec: FitSpec, *, decayed: Collection[str
     Args:
         model: With the parameters that ``spec.learning_rate_factors`` names.
         spec: Rate, factors and decay.
-        decayed: Names of the parameters that decay; they may include frozen ones.
+        decayed: Names of the parameters that may decay; they may include frozen ones, vectors, and those of
+            ``spec.undecayed``.
 
     Returns:
         What torch's optimizers take, each parameter once, in the model's order within its group.
@@ -33,6 +34,9 @@ def parameter_groups(model: nn.Module, spec: FitSpec, *, decayed: Collection[str
     """
     factors = spec.learning_rate_factors
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    # A vector kept as (n, 1), as of (IA)3, is no matrix: its neutral value is 1, and decay would switch the base off.
+    decaying = {name for name in decayed if name in trained and name not in spec.undecayed}
+    decaying = {name for name in decaying if min(trained[name].shape, default=1) > 1}
     if unknown := sorted(factors.keys() - trained.keys()):
         raise ValueError(f"learning_rate_factors: no parameter that trains is called {', '.join(unknown[:5])}")
     return [
@@ -40,7 +44,7 @@ def parameter_groups(model: nn.Module, spec: FitSpec, *, decayed: Collection[str
             "params": [
                 value
                 for name, value in trained.items()
-                if factors.get(name, 1.0) == factor and (name in decayed) == decays
+                if factors.get(name, 1.0) == factor and (name in decaying) == decays
             ],
             "weight_decay": spec.weight_decay if decays else 0.0,
             "lr": spec.learning_rate * factor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +39,7 @@ class FitSpec:
         learning_rate_factors: What the learning rate is multiplied by, all along its course, for parameters by their
             name in ``model.named_parameters()``; 1 for all others. LoRA+ (Hayou et al. 2024, arXiv:2402.12354) wants
             LoRA's B faster than its A.
+        undecayed: Names of matrices that do not decay, because zero is not where they say nothing.
     """
 
     learning_rate: float
@@ -59,6 +60,7 @@ class FitSpec:
     log_every: int
     folder: Path
     learning_rate_factors: Mapping[str, float] = field(default_factory=dict)
+    undecayed: Collection[str] = ()
 
     def total_steps(self, rows: int) -> int:
         """Optimizer steps for that many rows."""

@@ -155,7 +155,7 @@ CASES = [
     Case("prefix-text", "prefix", {"num_virtual_tokens": 4, "init": "text", "init_text": "hello"}, ENDS, **SOFT),
     Case("prefix-projection", "prefix", {"num_virtual_tokens": 4, "prefix_projection": True}, ENDS, **SOFT),
     Case("prompt", "prompt", {"num_virtual_tokens": 4}, **SOFT),
-    Case("prompt-text", "prompt", {"num_virtual_tokens": 4, "init": "text", "init_text": "hello"}, TWO, **SOFT),
+    Case("prompt-text", "prompt", {"num_virtual_tokens": 4, "init": "text", "init_text": "hello"}, (*TWO, "gemma2"), **SOFT),
     # Bottleneck adapters
     Case("adapter-houlsby", "adapter", {"reduction_factor": 4}, **NARROW),
     Case("adapter-pfeiffer", "adapter", {"reduction_factor": 4, "architecture": "pfeiffer"}, **NARROW),
