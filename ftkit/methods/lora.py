@@ -124,9 +124,7 @@ class LoRAMethod(PeftMethod):
         require_patterns(model, self.target_modules, rank_pattern=self.rank_pattern, alpha_pattern=self.alpha_pattern)
         require_rank(model, self.target_modules, self.rank, self.rank_pattern, in_every_layer=not self.exact_at_init)
         if self.init not in ("default", "gaussian"):
-            require_linear(
-                model, self.target_modules, why=f"init: {self.init} takes apart the weight of a linear layer"
-            )
+            require_linear(model, self.target_modules, why=f"{self.init} starts from the weight of a linear layer")
         require_modules(model, self.modules_to_save or ())
         if self.init == "olora":
             require_plain_linear(

@@ -35,7 +35,7 @@ class FamilyMethod(PeftMethod):
             if shared := experts(model):
                 raise RecipeError(
                     f"method.target_modules: all-linear does not reach the experts, which share {shared[0]}",
-                    fix="Name the layers to train, such as [q_proj, v_proj], or use kind: lora, which reaches experts.",
+                    fix="Name the layers to train, such as [q_proj, v_proj], or use kind: lora, which does.",
                 )
             return linear_layer_names(model)
         assert self.target_modules != "auto", "IA3Method resolves it"

@@ -43,7 +43,7 @@ def rows_of(model: Any, ids: Sequence[int], *, whole: Sequence[str]) -> dict[str
         whole: Names of modules that are trained as a whole, the rows with them.
 
     Raises:
-        RecipeError: Of two untied matrices only one is trained whole, which PEFT cannot combine with rows of the other.
+        RecipeError: Of two untied matrices only one is trained whole; the rows of the other would stay.
     """
     if not ids:
         return {}

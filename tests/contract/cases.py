@@ -90,6 +90,7 @@ class Case:
 THIN = {"rank": 4, "alpha": 8}
 SOFT = {"own": ("prompt_encoder.",), "saved": ("prompt_embeddings",)}
 NARROW = {"own": (".bottleneck_adapters.",), "saved": ("layers.",)}
+SCALED = ("llama", "gpt2", "gemma2")  # the last multiplies its embeddings
 TWO, ENDS = ("llama", "gpt2"), ("llama", "qwen2", "gpt2")
 
 
@@ -155,7 +156,7 @@ CASES = [
     Case("prefix-text", "prefix", {"num_virtual_tokens": 4, "init": "text", "init_text": "hello"}, ENDS, **SOFT),
     Case("prefix-projection", "prefix", {"num_virtual_tokens": 4, "prefix_projection": True}, ENDS, **SOFT),
     Case("prompt", "prompt", {"num_virtual_tokens": 4}, **SOFT),
-    Case("prompt-text", "prompt", {"num_virtual_tokens": 4, "init": "text", "init_text": "hello"}, (*TWO, "gemma2"), **SOFT),
+    Case("prompt-text", "prompt", {"num_virtual_tokens": 4, "init": "text", "init_text": "hello"}, SCALED, **SOFT),
     # Bottleneck adapters
     Case("adapter-houlsby", "adapter", {"reduction_factor": 4}, **NARROW),
     Case("adapter-pfeiffer", "adapter", {"reduction_factor": 4, "architecture": "pfeiffer"}, **NARROW),

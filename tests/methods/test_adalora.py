@@ -62,7 +62,7 @@ def test_ranks_stand_still_in_the_warm_up_fall_between_and_stand_still_at_the_en
     hooks.after_update = watched
     train_steps(model, 10, hooks=hooks)
 
-    # 10 % of 10 steps are the first, 30 % the last three. Between them the budget falls with the cube of what is left:
+    # 10 % of 10 steps are the first, 30 % the last three. Between them the budget falls with the cube of the rest:
     # 28 + 28 * (1 - (step - 1) / (10 - 3 - 1)) ** 3, cut to a whole number.
     budget = [28 + int(28 * (1 - (step - 1) / 6) ** 3) for step in range(2, 8)]
     assert counts == [56, *budget, 28, 28, 28]

@@ -214,18 +214,32 @@ def test_eva_takes_many_directions_and_leaves_out_the_few_tokens_at_the_end_of_t
     torch.testing.assert_close(first @ first.T, torch.eye(20), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("rank", "text", "words"),
-    [(8, [5, 6, 7], "the training data has fewer tokens"), (40, [5] * 50, "one layer is 32 wide")],
-)
-def test_eva_refuses_a_rank_that_there_are_no_directions_for(tiny_llama, rank, text, words):
-    method = LoRAMethod(rank=rank, init="eva")
+def test_eva_refuses_a_rank_that_the_data_has_no_directions_for(tiny_llama):
+    method = LoRAMethod(rank=8, init="eva")
     model = attached_with_seed(method, tiny_llama)
+    words = "eva cannot find 8 directions, the highest rank: the training data has fewer tokens"
 
-    with pytest.raises(
-        RecipeError, match=f"method.init: eva cannot find {rank} directions, the highest rank: {words}"
-    ):
-        method.start(model, [text], lambda: None)
+    with pytest.raises(RecipeError, match=words):
+        method.start(model, [[5, 6, 7]], lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        # tiny Llama: 32 wide, 16 for keys and values
+        ({"rank": 33}, "method.rank: 33 is above 32, the shorter side of .* or of any layer"),
+        ({"rank": 4, "rank_pattern": {"k_proj": 40}}, "method.rank: 40 is above 16, the shorter side of .*k_proj"),
+        ({"rank": 17, "init": "pissa"}, "method.rank: 17 is above 16, the shorter side of .*k_proj, from that many"),
+    ],
+)
+def test_a_rank_that_no_layer_has_is_refused(tiny_llama, settings, words):
+    with pytest.raises(RecipeError, match=words):
+        attached_with_seed(LoRAMethod(**settings), tiny_llama)
+
+
+def test_one_side_of_a_tied_embedding_is_no_target(tiny_llama):
+    with pytest.raises(RecipeError, match="'embed_tokens' is tied: embedding and output head share one tensor"):
+        attached_with_seed(LoRAMethod(rank=4, target_modules=("q_proj", "embed_tokens")), tiny_llama)
 
 
 def test_eva_starts_beside_trained_rows_of_the_embedding(tiny_llama):

@@ -1,4 +1,4 @@
-"""Soft prompts start as the text that they are told to start as, and stand in front of every text without moving it."""
+"""Soft prompts start as the text that they are told to start as, and stand in front of all text without moving it."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_the_loss_is_the_same_whether_all_logits_are_computed_or_only_those_that
     every = summed_loss(model, BATCH)
 
     assert chosen.item() == pytest.approx(every.item(), rel=1e-6)
-    # 6 of the 8 positions predict a token that some row supervises; the prompt's 5 come on top where nothing is spared.
+    # 6 of the 8 positions predict a token that some row supervises; the prompt's 5 come on top if nothing is spared.
     assert seen == [6, 13 if name == "prompt" else 8]
 
 

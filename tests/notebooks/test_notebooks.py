@@ -17,13 +17,14 @@ REFUSALS = {
 
 
 @pytest.mark.real
+@pytest.mark.timeout(1000)
 @pytest.mark.parametrize("notebook", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_the_notebook_runs(notebook, tmp_path, smollm2, monkeypatch):
     monkeypatch.setenv("FTKIT_NOTEBOOK_STEPS", "3")
     monkeypatch.setenv("FTKIT_NOTEBOOK_FOLDER", str(tmp_path / "work"))
     book = nbformat.read(notebook, as_version=4)
 
-    NotebookClient(book, timeout=500, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(book, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
 
     printed = "".join(
         output.get("text", "") for cell in book.cells for output in cell.get("outputs", []) if "text" in output
