@@ -31,9 +31,9 @@ from tests.tiny import tiny_model_folder
 
 KNOWN, START, END = 300, 300, 301  # tokens of the base; the ids that <|im_start|> and <|im_end|> get
 THINKING = (
+    "{% if enable_thinking %}{{ '[think]' }}{% endif %}"
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    "{% if enable_thinking %}{{ '[think]' }}{% endif %}"
 )
 METHODS = {
     "lora": {"rank": 8, "alpha": 16},
@@ -55,7 +55,7 @@ def bases(tmp_path_factory):
 def write_ok(path, count=24):
     """Questions that all have one short answer, so that a tiny model learns where it ends."""
     rows = [
-        {"messages": [{"role": "user", "content": f"thing {n}?"}, {"role": "assistant", "content": "blue"}]}
+        {"messages": [{"role": "user", "content": f"thing {n}?"}, {"role": "assistant", "content": "x"}]}
         for n in range(count)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def test_run_adapter_and_merged_answer_alike(runs, family, recipe):
         assert outcome.code == 0, outcome.err
         found.append({**json.loads(outcome.out), "wall_s": None})
 
-    assert found[0] == {"text": "blue", "tokens": found[0]["tokens"], "finish_reason": "stop", "wall_s": None}
+    assert found[0] == {"text": "x", "tokens": 2, "finish_reason": "stop", "wall_s": None}
     assert all(answer == found[0] for answer in found)
 
 
@@ -153,7 +153,7 @@ def test_the_merged_export_has_the_larger_vocabulary_and_stops_with_transformers
     inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     assert inputs["input_ids"][0, 0] == START
     answer = model.generate(**inputs, max_new_tokens=30, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    assert tokenizer.decode(answer) == "blue<|im_end|>"
+    assert tokenizer.decode(answer) == "x<|im_end|>"
 
 
 @pytest.mark.parametrize("recipe", ["lora", "qlora"])
@@ -263,8 +263,8 @@ def test_a_variable_of_the_template_is_in_what_is_trained(thinking):
     example = session.prepare_data().train[0]
 
     text = session.tokenizer.decode(example.input_ids)
-    assert text.startswith("<|im_start|>user\nthing ")
-    assert text.endswith("<|im_start|>assistant\nblue<|im_end|>\n[think]")
+    assert text.startswith("[think]<|im_start|>user\nthing ")
+    assert text.endswith("<|im_start|>assistant\nx<|im_end|>\n")
 
 
 def test_the_exported_tokenizer_renders_it_untold_and_lets_a_request_decide_otherwise(thinking):
@@ -275,7 +275,7 @@ def test_the_exported_tokenizer_renders_it_untold_and_lets_a_request_decide_othe
     untold = tokenizer.apply_chat_template(chat, tokenize=False)
     asked = tokenizer.apply_chat_template(chat, tokenize=False, enable_thinking=False)
 
-    assert untold == "<|im_start|>user\nhi<|im_end|>\n[think]"
+    assert untold == "[think]<|im_start|>user\nhi<|im_end|>\n"
     assert asked == "<|im_start|>user\nhi<|im_end|>\n"
 
 
