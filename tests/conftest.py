@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# What tests tokenise is no use to the person whose machine they run on.
+_TOKENS = tempfile.TemporaryDirectory(prefix="ftkit-test-tokens-")
+os.environ["FTKIT_TOKEN_CACHE"] = _TOKENS.name
 
 import pytest
 

@@ -15,7 +15,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 320, 60
 
 # A module imports from strictly lower floors, or from its own package.
 FLOORS = {
-    "errors": 0, "units": 0, "files": 0, "machine": 0, "notices": 0,
+    "errors": 0, "units": 0, "files": 0, "cache": 0, "machine": 0, "notices": 0,
     "recipe": 1,
     "data": 2, "models": 2, "methods": 2,
     "evaluate": 3,
@@ -29,18 +29,24 @@ FLOORS = {
 # The public names and `python -m ftkit`: they stand apart and only pass on what is below.
 APART = {"", "__main__", "api"}
 # The single files of floor 0 are peers that do use each other, in this order.
-GROUND = ["errors", "units", "machine", "notices", "files"]
+GROUND = ["errors", "units", "machine", "notices", "cache", "files"]
 
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "nearest", "sections", "methods", "lora_family", "recipes", "facts", "yaml12", "overrides", "load",
-        "shipped", "",
+        "base", "nearest", "rows", "sections", "methods", "lora_family", "recipes", "facts", "yaml12", "overrides",
+        "load", "shipped", "",
     ],
     "data": [
-        "sample", "render", "tokenize", "collate", "report", "sources", "split",
-        "formats.fields", "formats.text", "formats.messages", "formats.prompt_completion", "formats.alpaca",
-        "formats.sharegpt", "formats", "prepare", "",
+        "sample", "example", "private", "lint", "stats", "lint_dataset", "show",
+        "chat", "words", "text_encoder", "control", "render", "encode", "settings", "packing", "collate", "report",
+        "sources.files", "sources.blocks", "sources.streams", "sources.jsonl", "sources.json_list",
+        "sources.separated", "sources.columnar", "sources.prose", "sources.kinds", "sources.saved", "sources.hub",
+        "sources.find", "sources", "rows", "split", "ngrams", "near", "repeats", "mixture", "plan",
+        "formats.fields", "formats.tools", "formats.turns", "formats.text", "formats.messages",
+        "formats.prompt_completion", "formats.alpaca", "formats.sharegpt", "formats.preference", "formats",
+        "column_template", "columns", "arrays", "block", "worker", "pool", "store", "token_cache", "stored", "gather",
+        "tables", "summary", "prepare", "",
     ],
     "models": [
         "known", "cache", "weights", "gguf", "find", "precision", "chat_template", "tokenizer", "vocabulary", "load",
@@ -53,9 +59,11 @@ ORDER = {
     "evaluate": ["loss", "metrics", "generation", ""],
     "train": [
         "allocator", "batches", "schedule", "metrics_log", "progress", "signals", "counters", "spec", "arguments",
-        "optimizer", "checkpoint", "trainer", "",
+        "optimizer", "checkpoint", "documents", "isolation", "moments", "trainer", "",
     ],
-    "export": ["manifest", "card", "probes", "write", "verify_process", "verify", ""],
+    "export": [
+        "process", "manifest", "card", "probes", "contract_cases", "token_contract", "write", "verify_process", "verify", "",
+    ],
 }  # fmt: skip
 
 LONG_FILES: dict[str, str] = {

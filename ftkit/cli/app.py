@@ -11,6 +11,7 @@ import typer
 import ftkit
 from ftkit.cli import (
     check,
+    data,
     doctor,
     evaluate,
     export,
@@ -53,6 +54,7 @@ VERBS: dict[str, Any] = {
     "recipes": recipes.recipes,
     "models": models.models,
     "check": check.check,
+    "data": data.data,
     "train": train.train,
     "resume": resume.resume,
     "eval": evaluate.evaluate,

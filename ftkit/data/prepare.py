@@ -1,28 +1,42 @@
-"""The data pipeline: files -> rows -> samples -> split -> tokenised examples -> report."""
+"""The data pipeline: sources -> token stores -> a plan of what becomes of each row -> examples and a report."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+import numpy as np
+from tokenizers import Tokenizer
 
-from ftkit.data.formats import FORMATS, RowFault, detect_format, rename_columns
-from ftkit.data.render import RenderFault
-from ftkit.data.report import DataReport, SourceFile, length_summary
-from ftkit.data.sample import Sample
-from ftkit.data.sources import data_files, read_rows
-from ftkit.data.split import split_by_content
-from ftkit.data.tokenize import TokenizedExample, Tokenizer
+from ftkit.data.encode import EncoderSettings
+from ftkit.data.example import TokenizedExample
+from ftkit.data.gather import Gathered, Part, gather
+from ftkit.data.lint import Finding
+from ftkit.data.mixture import SourceMix
+from ftkit.data.plan import MAX_ROWS_SEARCHED, Plan, PlanSettings, make_plan
+from ftkit.data.report import DataReport
+from ftkit.data.rows import Rows
+from ftkit.data.sources import Source
+from ftkit.data.stored import StoredExamples
+from ftkit.data.summary import (
+    RowTexts,
+    answer_summary,
+    data_digest,
+    findings_of,
+    length_numbers,
+    lint_summary,
+    mixture,
+    pair_examples,
+    shown_examples,
+)
+from ftkit.data.tables import examples_of, row_table, token_ids
 from ftkit.errors import DataError, Problem
-from ftkit.files import sha256_file
 from ftkit.recipe import DataSection
+from ftkit.recipe.sections import SourceSection
 
-MAX_PROBLEMS = 1000  # a wrong column name makes every row wrong; a thousand are enough to see it
+MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,243 +44,255 @@ class PreparedData:
     """Everything that training needs of the data.
 
     Attributes:
-        train: Examples to train on, in file order.
+        train: Examples of one epoch, in file order; those of a source with a weight above 1 repeatedly.
         validation: Examples held back.
         stop_token_ids: The tokens that end an answer, most frequent first.
         report: What happened to every row.
+        findings: What is suspicious, all of it; reads from disk.
     """
 
-    train: list[TokenizedExample]
-    validation: list[TokenizedExample]
+    train: Sequence[TokenizedExample]
+    validation: Sequence[TokenizedExample]
     stop_token_ids: list[int]
     report: DataReport
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Side:
-    """One of train and validation, tokenised."""
-
-    examples: list[TokenizedExample]
-    problems: list[Problem]
-    dropped: int
-    truncated: int
+    findings: Callable[[], Iterator[Finding]]
 
 
 def prepare(
     settings: DataSection,
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: EncoderSettings,
     *,
-    bos_wanted: bool,
-    template_names: Sequence[str],
+    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    takes_pairs: bool = False,
+    limits: Sequence[int] = (),
 ) -> PreparedData:
-    """Read, check, split and tokenise the data of a recipe.
+    """Read, check, tokenise, split and mix the data of a recipe.
 
     Args:
         settings: The recipe's data section.
-        tokenizer: With its chat template in its final form.
-        bos_wanted: Whether the tokenizer begins plain text with BOS.
-        template_names: Chat templates that can be named, for the error where one is missing.
-        progress: Called with rows done and rows in all.
+        encoder: Of the tokenizer, its chat template in its final form.
+        seed: Of everything drawn at random.
+        progress: Called with bytes read and bytes in all.
+        takes_pairs: Whether preference pairs are welcome: to be looked at, not to be trained on as if the rejected
+            answers were not there.
+        limits: Further lengths for the report's table of what a limit would cut.
 
     Raises:
         DataError: Listing every fault of every row in one pass (up to a limit).
+        MissingPartError: A source needs a package that is not installed.
     """
-    samples, files, problems = _read_sources(
-        [(part.path, part.format, part.columns, part.max_rows) for part in settings.train], settings
+    parts = _parts(settings)
+    gathered = gather(
+        parts,
+        encoder,
+        group_by=settings.group_by,
+        workers=_workers(settings.workers),
+        progress=progress or _show_nothing,
     )
-    held: list[Sample] = []
-    if isinstance(settings.validation, str):
-        held, held_files, held_problems = _read_sources([(settings.validation, "auto", None, None)], settings)
-        files += held_files
-        problems += held_problems
-    if problems:
-        raise DataError(problems[:MAX_PROBLEMS])
-    if not isinstance(settings.validation, str):
-        samples, held = split_by_content(samples, settings.validation or 0.0)
-    _require_template(samples + held, tokenizer, template_names)
-    encode = Tokenizer(tokenizer, train_on=settings.train_on, bos_wanted=bos_wanted)
-    total = len(samples) + len(held)
-
-    def show(done: int) -> None:
-        if progress is not None:
-            progress(done, total)
-
-    train = _tokenise(samples, encode, settings, show)
-    validation = _tokenise(held, encode, settings, lambda done: show(len(samples) + done))
-    if train.problems or validation.problems:
-        raise DataError([*train.problems, *validation.problems][:MAX_PROBLEMS])
-    if not train.examples:
+    if gathered.problems:
+        raise DataError(_listed(gathered))
+    if not takes_pairs:
+        _require_no_pairs(gathered)
+    rows = row_table(gathered)
+    mixes = _mixes(settings, parts)
+    ids = token_ids(gathered) if _searches(settings, len(rows)) else None
+    plan = make_plan(rows, mixes, _plan_settings(settings, seed), ids)
+    epoch = examples_of(gathered, plan.epoch, settings.max_length)
+    train = examples_of(gathered, plan.train, settings.max_length)
+    validation = examples_of(gathered, plan.validation, settings.max_length)
+    _require_no_overflow(rows, plan, settings, RowTexts(gathered.stores))
+    _require_supervised(train, validation)
+    if not len(train):
+        dropped = ", ".join(f"{count} {reason}" for reason, count in plan.dropped.items())
         raise DataError(
-            "no row is left to train on",
-            fix="Raise data.max_length, or give more data." if train.dropped else "Give at least two rows.",
+            "no row is left to train on" + (f" ({dropped})" if dropped else ""),
+            fix="Raise data.max_length, or give more data." if dropped else "Give at least two rows.",
         )
-    stops = _stop_tokens(train.examples)
     return PreparedData(
-        train=train.examples,
-        validation=validation.examples,
-        stop_token_ids=stops,
-        report=_report(samples, held, train, validation, files, tokenizer, stops),
+        train=epoch,
+        validation=validation,
+        stop_token_ids=[int(stop) for stop, _ in Counter(train.stop_ids.tolist()).most_common()],
+        report=_report(_Outcome(parts, gathered, rows, plan, train, epoch, validation), encoder, limits),
+        findings=lambda: findings_of(plan.train, rows.longest[plan.train], RowTexts(gathered.stores)),
     )
 
 
-def _tokenise(
-    samples: Sequence[Sample], encode: Tokenizer, settings: DataSection, show: Callable[[int], None]
-) -> _Side:
-    examples: list[TokenizedExample] = []
-    problems: list[Problem] = []
-    dropped = truncated = 0
-    for done, sample in enumerate(samples, start=1):
-        show(done)
-        try:
-            example = encode(sample)
-            if len(example.input_ids) > settings.max_length:
-                if settings.overflow == "drop":
-                    dropped += 1
-                    continue
-                example = _cut(example, settings.max_length, settings.overflow)
-                truncated += 1
-            _require_supervised(example)
-        except RenderFault as fault:
-            problems.append(Problem(where=sample.place, what=fault.what, fix=fault.fix))
-            continue
-        examples.append(example)
-    return _Side(examples=examples, problems=problems, dropped=dropped, truncated=truncated)
+def _parts(settings: DataSection) -> list[Part]:
+    """Every source that the section names, and what its rows are for."""
+
+    def source(path: str) -> Source:
+        return Source(path=path, format=settings.format, columns=settings.columns)
+
+    def of(section: SourceSection) -> Source:
+        return Source(
+            path=section.path,
+            format=settings.format if section.format == "auto" else section.format,
+            columns=section.columns or settings.columns,
+            revision=section.revision,
+            subset=section.subset,
+            split=section.split,
+        )
+
+    parts = [Part(role="train", source=of(one)) for one in settings.train]
+    if isinstance(settings.validation, str):
+        parts.append(Part(role="validation", source=source(settings.validation)))
+    parts += [Part(role="evaluation", source=source(path)) for path in settings.evaluation]
+    if settings.replay is not None:
+        # General data has its own layout, whatever the training rows look like.
+        replay = settings.replay
+        parts.append(Part(role="replay", source=Source(
+            path=replay.path, format=replay.format, columns=replay.columns, revision=replay.revision,
+            subset=replay.subset, split=replay.split,
+        )))  # fmt: skip
+    return parts
 
 
-def _read_sources(
-    sources: Sequence[tuple[str, str, dict[str, str] | None, int | None]], settings: DataSection
-) -> tuple[list[Sample], list[SourceFile], list[Problem]]:
-    """All samples of several sources, what was read, and every fault in it."""
-    samples: list[Sample] = []
-    files: list[SourceFile] = []
-    problems: list[Problem] = []
-    for path, form, columns, max_rows in sources:
-        taken = 0
-        try:
-            found_files = data_files(path)
-        except DataError as error:
-            problems += error.problems
-            continue
-        for file in found_files:
-            left = None if max_rows is None else max_rows - taken
-            if left == 0:
-                break
-            wanted = settings.format if form == "auto" else form
-            found, name, faults = _read_file(file, wanted, columns or settings.columns, left)
-            samples += found
-            problems += faults
-            taken += len(found) + len(faults)
-            if not found and not faults:
-                problems.append(Problem(where=str(file), what="has no rows", fix="Name a file with data."))
-            files.append(SourceFile(path=str(file), sha256=sha256_file(file), format=name, rows=len(found)))
-    return samples, files, problems
+def _show_nothing(done: int, total: int) -> None:
+    pass
 
 
-def _read_file(
-    file: Path, form: str, columns: dict[str, str] | None, limit: int | None
-) -> tuple[list[Sample], str, list[Problem]]:
-    samples: list[Sample] = []
-    problems: list[Problem] = []
-    for place, row in read_rows(file):
-        if limit is not None and len(samples) + len(problems) >= limit:
-            break
-        if isinstance(row, Problem):
-            problems.append(row)
-            continue
-        renamed = rename_columns(row, columns)
-        try:
-            if form == "auto":
-                form = detect_format(renamed, place)
-            layout = FORMATS[form]
-            samples.append(Sample(turns=layout.read(renamed), kind=layout.kind, place=place))
-        except RowFault as fault:
-            problems.append(Problem(where=f"{place}: {fault.field}", what=fault.what, fix=fault.fix))
-        except DataError as error:
-            problems += error.problems
-            break  # without a format, no row of this file can be read
-    return samples, form, problems
+def _workers(setting: str | int) -> int:
+    if isinstance(setting, int):
+        return setting
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores == 1 else min(cores, MOST_WORKERS)
 
 
-def _require_template(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, template_names: Sequence[str]
-) -> None:
-    if tokenizer.chat_template is not None:
+def _listed(gathered: Gathered) -> list[Problem]:
+    if not gathered.unlisted:
+        return gathered.problems
+    more = Problem(what=f"{gathered.unlisted:,} more rows are wrong; this list ends here")
+    return [*gathered.problems, more]
+
+
+def _searches(settings: DataSection, rows: int) -> bool:
+    """Whether anybody will look for nearly equal rows."""
+    if settings.dedup == "near" or settings.near_duplicates != "auto":
+        return settings.dedup == "near" or settings.near_duplicates is True
+    return rows <= MAX_ROWS_SEARCHED
+
+
+def _plan_settings(settings: DataSection, seed: int) -> PlanSettings:
+    return PlanSettings(
+        validation=0.0
+        if settings.validation is None or isinstance(settings.validation, str)
+        else settings.validation,
+        max_length=settings.max_length if settings.overflow == "drop" else None,
+        dedup=settings.dedup,
+        near_duplicates=settings.near_duplicates,
+        replay_share=0.0 if settings.replay is None else settings.replay.share,
+        seed=seed,
+    )
+
+
+def _mixes(settings: DataSection, parts: Sequence[Part]) -> list[SourceMix]:
+    sections: list[SourceSection | None] = [*settings.train, *([None] * (len(parts) - len(settings.train)))]
+    if settings.replay is not None:
+        sections[-1] = settings.replay
+    return [
+        SourceMix(role=part.role) if section is None else SourceMix(
+            role=part.role, weight=section.weight, max_rows=section.max_rows
+        )
+        for part, section in zip(parts, sections, strict=True)
+    ]  # fmt: skip
+
+
+def _require_no_pairs(gathered: Gathered) -> None:
+    problems = [
+        Problem(
+            where=file.path,
+            what="holds preference pairs, which supervised fine-tuning cannot learn from",
+            fix="To train on the chosen answers alone, name them: columns: {prompt: prompt, completion: chosen} with "
+            "format: prompt-completion; for lists of messages columns: {messages: chosen} with format: messages.",
+        )
+        for file in gathered.files
+        if file.format == "preference"
+    ]
+    if problems:
+        raise DataError(problems)
+
+
+def _require_no_overflow(rows: Rows, plan: Plan, settings: DataSection, texts: RowTexts) -> None:
+    """Nothing is cut or left out unless the recipe says so."""
+    if settings.overflow != "error":
         return
-    for sample in samples:
-        if sample.kind == "chat" or (sample.kind == "exchange" and len(sample.turns) != 2):
-            raise DataError(
-                Problem(
-                    where=sample.place,
-                    what="is a conversation, and this model's tokenizer has no chat template",
-                    fix=f"Choose one with model.chat_template: {', '.join(template_names)}, or a Jinja file.",
-                )
+    kept = np.concatenate([plan.train, plan.validation])
+    long = np.sort(kept[rows.longest[kept] > settings.max_length])
+    if len(long):
+        raise DataError([
+            Problem(
+                where=texts.place(int(row)),
+                what=f"{int(rows.longest[row])} tokens, data.max_length is {settings.max_length}",
+                fix="Raise data.max_length, or choose data.overflow: drop or truncate.",
             )
+            for row in long[:100_000]
+        ])  # fmt: skip
 
 
-def _cut(example: TokenizedExample, max_length: int, overflow: str) -> TokenizedExample:
-    if overflow == "error":
-        raise RenderFault(
-            f"{len(example.input_ids)} tokens, data.max_length is {max_length}",
-            "Raise data.max_length, or choose data.overflow: drop or truncate.",
+def _require_supervised(*sides: StoredExamples) -> None:
+    """A row whose answer is cut off altogether has nothing to teach, and would be counted as if it had."""
+    problems = [
+        Problem(
+            where=side.place(int(index)),
+            what="no token of this row counts towards the loss",
+            fix="Raise data.max_length so that its answer is not cut off, or remove the row.",
         )
-    return TokenizedExample(
-        input_ids=example.input_ids[:max_length],
-        labels=example.labels[:max_length],
-        answer_start=min(example.answer_start, max_length),
-        stop_id=example.stop_id,
-        answer=example.answer,
-        place=example.place,
-        question=example.question,
-    )
+        for side in sides
+        for index in np.flatnonzero(side.supervised == 0)
+    ]
+    if problems:
+        raise DataError(problems)
 
 
-def _require_supervised(example: TokenizedExample) -> None:
-    if example.supervised_tokens == 0:
-        raise RenderFault(
-            "no token of this row counts towards the loss",
-            "Raise data.max_length so that its answer is not cut off, or remove the row.",
-        )
+@dataclass(frozen=True)
+class _Outcome:
+    parts: Sequence[Part]
+    gathered: Gathered
+    rows: Rows
+    plan: Plan
+    train: StoredExamples
+    epoch: StoredExamples
+    validation: StoredExamples
 
 
-def _stop_tokens(examples: Sequence[TokenizedExample]) -> list[int]:
-    """The tokens that end an answer, most frequent first."""
-    return [token for token, _ in Counter(example.stop_id for example in examples).most_common()]
+def _report(done: _Outcome, encoder: EncoderSettings, limits: Sequence[int]) -> DataReport:
+    plan, rows = done.plan, done.rows
+    texts = RowTexts(done.gathered.stores)
+    tokenizer = Tokenizer.from_str(encoder.tokenizer_json)
 
+    def decode(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=False))
 
-def _report(
-    samples: Sequence[Sample],
-    held: Sequence[Sample],
-    train: _Side,
-    validation: _Side,
-    files: list[SourceFile],
-    tokenizer: Any,
-    stops: list[int],
-) -> DataReport:
-    trained_digests = Counter(sample.digest for sample in samples)
-    dropped = train.dropped + validation.dropped
+    stops = dict.fromkeys(stop for stop, _ in Counter(done.train.stop_ids.tolist()).most_common())
+    answers, _ = answer_summary(plan.train, texts)
     return DataReport(
-        rows_in=len(samples) + len(held),
-        trained=len(train.examples),
-        validation=len(validation.examples),
-        dropped={"longer than max_length": dropped} if dropped else {},
-        truncated=train.truncated + validation.truncated,
-        tokens=sum(len(example.input_ids) for example in train.examples),
-        supervised_tokens=sum(example.supervised_tokens for example in train.examples),
-        lengths=length_summary(train.examples),
-        duplicates=len(samples) - len(trained_digests),
-        leaks=sum(sample.digest in trained_digests for sample in held),
-        stop_tokens=[str(tokenizer.convert_ids_to_tokens(token)) for token in stops],
-        chat_template=tokenizer.chat_template is not None and samples[0].kind != "text",
-        digest=_digest(train.examples, validation.examples),
-        files=files,
+        rows_in=plan.rows_in,
+        trained=len(plan.train),
+        validation=len(plan.validation),
+        dropped=plan.dropped,
+        truncated=done.train.rows_truncated + done.validation.rows_truncated,
+        sequences=len(done.train),
+        tokens=int(done.train.lengths.sum()),
+        supervised_tokens=int(done.train.supervised.sum()),
+        epoch={
+            "rows": len(plan.epoch),
+            "sequences": len(done.epoch),
+            "tokens": int(done.epoch.lengths.sum()),
+        },
+        **length_numbers(done.train, rows.longest[plan.train], limits),
+        duplicates=plan.duplicates.count,
+        leaks=plan.leaks.count,
+        near_duplicates=None if plan.near_duplicates is None else plan.near_duplicates.count,
+        near_leaks=None if plan.near_leaks is None else plan.near_leaks.count,
+        duplicate_examples=pair_examples([plan.duplicates, plan.near_duplicates], texts),
+        leak_examples=pair_examples([plan.leaks, plan.near_leaks], texts),
+        mixture=mixture(done.parts, done.epoch.sources, done.epoch),
+        answers=answers,
+        lint=lint_summary(findings_of(plan.train, rows.longest[plan.train], texts)),
+        examples=shown_examples(done.train, decode),
+        stop_tokens=[str(tokenizer.id_to_token(stop)) for stop in stops],
+        chat_template=encoder.chat is not None and any(file.format != "text" for file in done.gathered.files),
+        digest=data_digest(done.gathered, done.epoch, done.validation),
+        files=done.gathered.files,
     )
-
-
-def _digest(*sides: Sequence[TokenizedExample]) -> str:
-    digest = hashlib.sha256()
-    for side in sides:
-        for example in side:
-            digest.update(f"{example.input_ids}{example.labels}".encode())
-        digest.update(b"|")
-    return digest.hexdigest()

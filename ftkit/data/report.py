@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-from ftkit.data.tokenize import TokenizedExample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,19 +21,31 @@ class DataReport:
     """Accounts for every row: ``rows_in == trained + validation + sum(dropped.values())``.
 
     Attributes:
-        rows_in: Rows of all files.
-        trained: Rows trained on.
+        rows_in: Rows of all sources; files named under ``data.evaluation`` are only compared with and do not count.
+        trained: Different rows trained on.
         validation: Rows held back.
         dropped: Rows left out, by reason.
         truncated: Of the rows kept, those that were cut to ``max_length``.
-        tokens: Of the training rows.
+        sequences: Of the trained rows: one each, or one for each answer where a template is trained turn by turn.
+        tokens: Of the trained rows.
         supervised_tokens: Of these, tokens that count towards the loss.
-        lengths: Tokens per training row: min, mean, p50, p95, max.
+        epoch: What one epoch takes, weights and replay applied: ``rows``, ``sequences`` and ``tokens``.
+        lengths: Tokens per training sequence: min, mean, p50, p90, p95, p99, max.
+        histogram: ``from``, ``to`` (tokens) and ``sequences`` of each bar.
+        over_max_length: How many of all sequences would be longer than 256, 512, ... tokens.
         duplicates: Training rows whose content stood earlier among them.
-        leaks: Validation rows whose content is also trained on.
+        leaks: Validation and evaluation rows whose content is also in the training rows.
+        near_duplicates: The same of nearly equal rows; None where they were not searched.
+        near_leaks: The same of nearly equal rows; None where they were not searched.
+        duplicate_examples: ``places``, ``similarity`` and ``text`` of some.
+        leak_examples: The same of leaks.
+        mixture: A line a source: rows, sequences and tokens of one epoch, and their shares.
+        answers: How many different answers there are, and how often the most frequent; None for plain text.
+        lint: ``counts`` by code, and the first ``findings`` of each.
+        examples: Some training sequences as pieces of text that count or do not.
         stop_tokens: Texts of the tokens that end an answer.
         chat_template: Whether rows were rendered by a chat template.
-        digest: SHA-256 of all ids and labels in order.
+        digest: SHA-256 of all that is trained on and validated with, in order.
         files: What was read.
     """
 
@@ -45,11 +54,23 @@ class DataReport:
     validation: int
     dropped: dict[str, int] = field(default_factory=dict)
     truncated: int
+    sequences: int
     tokens: int
     supervised_tokens: int
+    epoch: dict[str, int]
     lengths: dict[str, float]
+    histogram: list[dict[str, int]]
+    over_max_length: dict[str, int]
     duplicates: int
     leaks: int
+    near_duplicates: int | None
+    near_leaks: int | None
+    duplicate_examples: list[dict[str, Any]]
+    leak_examples: list[dict[str, Any]]
+    mixture: list[dict[str, Any]]
+    answers: dict[str, Any] | None
+    lint: dict[str, Any]
+    examples: list[dict[str, Any]]
     stop_tokens: list[str]
     chat_template: bool
     digest: str
@@ -58,16 +79,3 @@ class DataReport:
     def to_dict(self) -> dict[str, Any]:
         """As written to data_report.json."""
         return asdict(self)
-
-
-def length_summary(examples: Sequence[TokenizedExample]) -> dict[str, float]:
-    """Percentiles by nearest rank, so that each is the length of a real row."""
-    lengths = sorted(len(example.input_ids) for example in examples)
-    if not lengths:
-        return {"min": 0, "mean": 0, "p50": 0, "p95": 0, "max": 0}
-
-    def rank(share: float) -> int:
-        return lengths[min(len(lengths) - 1, int(share * len(lengths)))]
-
-    mean = round(sum(lengths) / len(lengths), 1)
-    return {"min": lengths[0], "mean": mean, "p50": rank(0.5), "p95": rank(0.95), "max": lengths[-1]}

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numpy as np
 
-from ftkit.data.sample import Sample
+from ftkit.data.rows import Mask, Words
 
 
-def split_by_content(samples: Sequence[Sample], fraction: float) -> tuple[list[Sample], list[Sample]]:
-    """Hold back about ``fraction`` of the rows, chosen by the hash of each row's content.
+def hold_back(groups: Words, fraction: float) -> Mask:
+    """Hold back about ``fraction`` of the groups, each chosen by its own hash.
 
-    A row stays on its side when rows are added, removed or shuffled, and equal rows stay together. With two or more
-    different rows and a fraction above zero, neither side is empty; a single one is trained on.
+    A group is below the fraction of the range of hashes or it is not, so it stays on its side when rows are added,
+    removed or shuffled, and its rows stay together. With two or more groups and a fraction above zero neither side
+    is empty: the group with the least hash is held back where no other is, the one with the greatest is trained on
+    where all would be held back. A single group is trained on.
+
+    Args:
+        groups: Hash of each row's group: of its content, where rows are not grouped.
+        fraction: From 0 to below 1.
 
     Returns:
-        Training and validation rows, each in the given order.
+        True for the rows held back.
     """
-    if fraction == 0:
-        return list(samples), []
-    digests = [sample.digest for sample in samples]
-    limit = int(fraction * 16**16)
-    held = {digest for digest in digests if int(digest[:16], 16) < limit}
-    if not held and len(set(digests)) > 1:
-        held = {min(digests)}
-    if held and len(held) == len(set(digests)):
-        held.remove(max(held))
-    train = [sample for sample, digest in zip(samples, digests, strict=True) if digest not in held]
-    validation = [sample for sample, digest in zip(samples, digests, strict=True) if digest in held]
-    return train, validation
+    if fraction == 0 or not len(groups):
+        return np.zeros(len(groups), bool)
+    limit = np.uint64(int(fraction * 2**64))
+    least, greatest = np.uint64(groups.min()), np.uint64(groups.max())
+    if least == greatest:
+        return np.zeros(len(groups), bool)
+    if least >= limit:
+        return np.equal(groups, least)
+    if greatest < limit:
+        return np.not_equal(groups, greatest)
+    return np.less(groups, limit)

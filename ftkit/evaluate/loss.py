@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ftkit.data.collate import collate
-from ftkit.data.tokenize import IGNORED, TokenizedExample
+from ftkit.data.example import IGNORED, TokenizedExample, lengths_of
 from ftkit.models.precision import arithmetic
 
 # Tokens in one forward pass of a validation; no gradients are kept, so it may exceed a training step's.
@@ -41,13 +41,14 @@ def summed_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
     Args:
         model: A causal language model, possibly wrapped.
-        batch: As from `ftkit.data.collate.collate`, on the model's device.
+        batch: As from `collate` or `split_packs` in `ftkit.data.collate`, on the model's device.
 
     Returns:
         Scalar, float32, with gradient.
     """
     targets, length = batch["labels"][:, 1:], batch["labels"].shape[1]
-    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
+    # Rows have a mask and packs have positions: a mask would hide from transformers that they are packs.
+    inputs = {name: value for name, value in batch.items() if name != "labels"} | {"use_cache": False}
     # Positions are counted from the end: a soft prompt puts logits of its own in front of the text's.
     if keeps_chosen_logits(model):
         kept = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
@@ -87,7 +88,8 @@ def mean_loss(
     model.eval()
     total, tokens = 0.0, 0
     try:
-        for start, group in _by_length(examples):
+        for start, indices in _by_length(lengths_of(examples)):
+            group = [examples[index] for index in indices]
             batch = {name: value.to(device) for name, value in collate(group).items()}
             with arithmetic(device, compute):
                 total += summed_loss(model, batch).item()
@@ -99,13 +101,12 @@ def mean_loss(
     return Loss(mean=total / tokens, tokens=tokens)
 
 
-def _by_length(examples: Sequence[TokenizedExample]) -> list[tuple[int, list[TokenizedExample]]]:
-    """Groups of similar length, each within the token budget, with the count of examples before it."""
-    ordered = sorted(examples, key=lambda example: len(example.input_ids))
-    groups: list[tuple[int, list[TokenizedExample]]] = []
-    for index, example in enumerate(ordered):
-        if groups and (len(groups[-1][1]) + 1) * len(example.input_ids) <= TOKENS_PER_PASS:
-            groups[-1][1].append(example)
+def _by_length(lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Groups of examples of similar length, each within the token budget, with the count of examples before it."""
+    groups: list[tuple[int, list[int]]] = []
+    for done, index in enumerate(sorted(range(len(lengths)), key=lengths.__getitem__)):
+        if groups and (len(groups[-1][1]) + 1) * lengths[index] <= TOKENS_PER_PASS:
+            groups[-1][1].append(index)
         else:
-            groups.append((index, [example]))
+            groups.append((done, [index]))
     return groups

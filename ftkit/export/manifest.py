@@ -34,6 +34,7 @@ class ExportManifest:
         stop_tokens: Ids that end an answer.
         added_tokens: Ids that the base's vocabulary does not have.
         chat_template_kwargs: Defaults of template variables, which stand in the exported template itself.
+        token_contract_digest: Of what token_contract.json says; None in exports that have none.
         files: Size and sha256 by path, every file but manifest.json and verify.json.
         versions: Of the libraries that wrote it.
     """
@@ -51,6 +52,7 @@ class ExportManifest:
     stop_tokens: list[int]
     added_tokens: list[int] = field(default_factory=list)
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    token_contract_digest: str | None = None
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION

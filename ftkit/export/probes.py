@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from ftkit.data.render import RenderFault, render_chat
+from ftkit.data.chat import RenderFault
+from ftkit.data.example import TokenizedExample
+from ftkit.data.render import render_chat
 from ftkit.data.sample import Turn
-from ftkit.data.tokenize import TokenizedExample
 from ftkit.evaluate.generation import greedy_config, without_own_settings
 from ftkit.files import write_text
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +17,13 @@ from torch import Tensor
 from ftkit.errors import FtkitError, ModelError, VerificationError
 from ftkit.export.manifest import VERIFY, ExportManifest, file_problems, read_manifest
 from ftkit.export.probes import GREEDY_TOKENS, Probes
+from ftkit.export.process import read_alone
+from ftkit.export.token_contract import TokenContract, describe_contract_difference, read_contract, token_names
 from ftkit.export.write import VERIFICATION
 from ftkit.files import write_json
 from ftkit.methods import ADAPTER_LOADERS
 from ftkit.models.find import BaseModel, find_base
 from ftkit.models.tokenizer import chat_template_digest, load_tokenizer, tokenizer_digest
-
-PROCESS = Path(__file__).with_name("verify_process.py")
-TIMEOUT_S = 1800
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +137,16 @@ def _check_base(base: BaseModel, manifest: ExportManifest) -> Check:
 
 def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | None) -> list[Check]:
     """Everything that needs the artefact loaded."""
-    names = ("loads", "tokenizer", "chat_template", "logits_match_trained", "differs_from_base", "greedy_text_match")
+    names = (
+        "loads", "tokenizer", "chat_template", "token_contract", "logits_match_trained", "differs_from_base",
+        "greedy_text_match",
+    )  # fmt: skip
+    contract, contract_fault = _contract_of(folder, manifest)
     try:
         probes = Probes.load(folder / VERIFICATION)
         fixtures = json.loads((folder / VERIFICATION / "texts.json").read_text(encoding="utf-8"))
         tokenizer = load_tokenizer(folder)
-        found, logits = _run_process(folder, manifest, base, probes, fixtures)
+        found, logits = _run_process(folder, manifest, base, probes, fixtures, contract)
         distance = _distances(probes, logits)
     except (
         FtkitError,
@@ -164,6 +165,7 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         Check(name="loads", passed=True),
         _check_tokenizer(tokenizer, manifest, found, fixtures),
         _check_template(tokenizer, manifest, found, fixtures),
+        _check_contract(folder, contract, contract_fault, found),
         _check_logits(distance, limits),
         _check_differs(distance),
         _check_greedy(probes, found, distance["max_abs_diff"]),
@@ -171,7 +173,12 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
 
 
 def _run_process(
-    folder: Path, manifest: ExportManifest, base: BaseModel | None, probes: Probes, fixtures: dict[str, Any]
+    folder: Path,
+    manifest: ExportManifest,
+    base: BaseModel | None,
+    probes: Probes,
+    fixtures: dict[str, Any],
+    contract: TokenContract | None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     loader = ADAPTER_LOADERS.get(manifest.recipe) if manifest.kind == "adapter" else None
     job = {
@@ -184,18 +191,23 @@ def _run_process(
         "greedy_tokens": GREEDY_TOKENS,
         "probes": {"ids": probes.ids, "positions": probes.positions, "prompts": probes.prompts},
         "fixtures": fixtures,
+        "contract": None if contract is None else contract.questions(),
+        "clocks": [] if contract is None else [contract.clock],
     }
-    with tempfile.TemporaryDirectory(prefix="ftkit-verify-") as scratch:
-        written = Path(scratch) / "job.json"
-        written.write_text(json.dumps(job), encoding="utf-8")
-        # -P -E: neither the script's folder nor PYTHONPATH can slip a module in.
-        command = [sys.executable, "-P", "-E", str(PROCESS), str(written), scratch]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise ModelError(lines[-1] if lines else f"the process ended with status {done.returncode}")
-        found = json.loads((Path(scratch) / "found.json").read_text(encoding="utf-8"))
-        return found, load_file(Path(scratch) / "logits.safetensors")
+    with read_alone(job) as out:
+        found = json.loads((out / "found.json").read_text(encoding="utf-8"))
+        if contract is not None:
+            (answers,) = json.loads((out / "contract.json").read_text(encoding="utf-8"))
+            found["contract"] = contract.with_answers(answers, contract.clock)
+        return found, load_file(out / "logits.safetensors")
+
+
+def _contract_of(folder: Path, manifest: ExportManifest) -> tuple[TokenContract | None, str]:
+    """The export's token contract, or what is wrong with it."""
+    try:
+        return read_contract(folder, manifest.token_contract_digest), ""
+    except VerificationError as error:
+        return None, str(error)
 
 
 def _distances(probes: Probes, logits: dict[str, Tensor]) -> dict[str, float]:
@@ -250,6 +262,16 @@ def _check_template(
     return Check(
         name="chat_template", passed=not detail, value=digest, limit=manifest.chat_template_digest, detail=detail
     )
+
+
+def _check_contract(folder: Path, contract: TokenContract | None, fault: str, found: dict[str, Any]) -> Check:
+    """Every prompt of the token contract, rendered and tokenised anew from the bytes on disk."""
+    if contract is None:
+        missing = "this export was written without a token contract; export again to have one"
+        return Check(name="token_contract", passed=not fault, detail=fault or missing)
+    again: TokenContract = found["contract"]
+    detail = describe_contract_difference(contract, again, token_names(folder))
+    return Check(name="token_contract", passed=not detail, value=again.digest, limit=contract.digest, detail=detail)
 
 
 def _check_logits(distance: dict[str, float], limits: Limits) -> Check:

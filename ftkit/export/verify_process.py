@@ -3,15 +3,18 @@
 
     python -P -E verify_process.py JOB.json OUT_FOLDER
 
-JOB names the folder, for an adapter its base, quantization and (where PEFT has none) a loader, and the probes.
+JOB names the folder, for an adapter its base, quantization and (where PEFT has none) a loader, and the probes; or
+the folder and its token contract alone, to be rendered at several moments.
 What comes out is measured here and judged elsewhere. No network: any attempt to connect ends the process.
 """
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import json
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -28,6 +31,7 @@ sys.addaudithook(_no_network)
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig  # noqa: E402
+from transformers.utils import chat_template_utils  # noqa: E402
 
 
 def load(job):
@@ -98,10 +102,49 @@ def read_texts(tokenizer, fixtures):
     return {"chats": chats, "texts": [tokenizer(entry["text"])["input_ids"] for entry in fixtures["texts"]]}
 
 
+@contextlib.contextmanager
+def clock_at(moment):
+    """Let chat templates see a moment as now; they read the clock through this one module."""
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz=None):  # noqa: ARG003 - as the clock is called; templates never name a zone
+            return datetime.fromisoformat(moment)
+
+    real = chat_template_utils.datetime
+    chat_template_utils.datetime = Stopped if moment is not None else real
+    try:
+        yield
+    finally:
+        chat_template_utils.datetime = real
+
+
+def answer_contract(tokenizer, questions, clock):
+    """Token ids of the token contract's prompts, as a server would send them to the model."""
+    conversations = []
+    for chat in questions["conversations"]:
+        try:
+            with clock_at(clock):
+                text = tokenizer.apply_chat_template(
+                    chat["messages"], tools=chat["tools"], tokenize=False, add_generation_prompt=True
+                )
+        except Exception as error:  # noqa: BLE001 - a missing or broken template is a finding, whatever its kind
+            conversations.append({"refused": str(error) or type(error).__name__})
+        else:
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            conversations.append({"text": text, "ids": ids})
+    return {"conversations": conversations, "texts": [tokenizer(text)["input_ids"] for text in questions["texts"]]}
+
+
 def main():
     """Read the job, write the findings."""
     job, out = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2])
     tokenizer = AutoTokenizer.from_pretrained(job["folder"], local_files_only=True, trust_remote_code=False)
+    if job["contract"] is not None:
+        answers = [answer_contract(tokenizer, job["contract"], clock) for clock in job["clocks"]]
+        (out / "contract.json").write_text(json.dumps(answers), encoding="utf-8")
+    if "probes" not in job:
+        return
     found = read_texts(tokenizer, job["fixtures"])
     model = load(job)
     # Of the artefact's own folder: PEFT leaves the base's on the model.

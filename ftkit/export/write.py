@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from ftkit.export.card import model_card
 from ftkit.export.manifest import MANIFEST, ExportManifest, library_versions, list_files
 from ftkit.export.probes import Probes, text_fixtures
+from ftkit.export.token_contract import make_contract
 from ftkit.files import new_folder, require_empty, write_json
 from ftkit.methods import Method
 from ftkit.models.find import BaseModel
@@ -74,6 +75,9 @@ def write_export(trained: Trained, kind: str, dtype: str, folder: Path) -> Expor
         trained.tokenizer.save_pretrained(partial)
         _generation_config(trained).save_pretrained(partial)
         trained.probes.save(partial / VERIFICATION)
+        # Of the live tokenizer, so that verifying compares the exported template with the one that was trained with.
+        contract = make_contract(trained.tokenizer)
+        contract.write(partial)
         fixtures = text_fixtures(trained.tokenizer)
         (partial / VERIFICATION / "texts.json").write_text(json.dumps(fixtures), encoding="utf-8")
         manifest = ExportManifest(
@@ -85,6 +89,7 @@ def write_export(trained: Trained, kind: str, dtype: str, folder: Path) -> Expor
             },
             tokenizer_digest=tokenizer_digest(trained.tokenizer),
             chat_template_digest=chat_template_digest(trained.tokenizer),
+            token_contract_digest=contract.digest,
             dtype=stored,
             quantization=trained.quantization if kind == "adapter" else None,
             added_tokens=sorted(trained.added_tokens),

@@ -32,6 +32,8 @@ class Method(abc.ABC):
             activations are quantised on the way, which no merged model can imitate.
         pads_prompts: Whether prompts of unequal length may share a batch, padded on the left, when answers are
             generated. False where learned positions stand before the padding.
+        packs: Whether several examples may share a sequence, where the model keeps them apart.
+        unpacked_because: Why not, in words that follow "not packed:".
         has_own_start: Whether `start` has something to do.
         needs: Import names of optional packages.
     """
@@ -42,6 +44,8 @@ class Method(abc.ABC):
     needs_float32_base: bool = False
     exact_forward: bool = True
     pads_prompts: ClassVar[bool] = True
+    packs: ClassVar[bool] = True
+    unpacked_because: ClassVar[str] = ""
     has_own_start: bool = False
     needs: tuple[str, ...] = ()
 

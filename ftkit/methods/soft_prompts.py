@@ -30,6 +30,9 @@ class _SoftPromptMethod(PeftMethod):
     # The learned positions stand before the padding of a left-padded batch, and PEFT lets go of the position ids that
     # would tell: an answer would depend on its neighbours' lengths.
     pads_prompts = False
+    # There is one of them in front of a sequence, however many examples it holds; and PEFT lets go of position ids.
+    packs = False
+    unpacked_because = "this method's learned positions stand in front of a sequence, so each example needs its own"
 
     def __init__(self, *, num_virtual_tokens: int, init: str, init_text: str | None) -> None:
         self.num_virtual_tokens = num_virtual_tokens

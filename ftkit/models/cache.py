@@ -1,30 +1,13 @@
-"""ftkit's cache folder, and what may be fetched into it."""
+"""The identity of a model folder, remembered between calls."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 
+from ftkit.cache import cache_folder
 from ftkit.files import sha256_file, sha256_json, write_json
-
-
-def cache_folder() -> Path:
-    """``$FTKIT_CACHE``, else ``ftkit`` in the user's cache folder."""
-    if chosen := os.environ.get("FTKIT_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ftkit"
-
-
-def is_offline() -> bool:
-    """Whether ``FTKIT_OFFLINE`` forbids every fetch."""
-    return os.environ.get("FTKIT_OFFLINE", "") not in ("", "0")
-
-
-def is_hub_offline() -> bool:
-    """Whether the Hugging Face hub is closed, by its own variable or ours."""
-    return is_offline() or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def weights_sha256(folder: Path) -> str:

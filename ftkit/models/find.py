@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ftkit.cache import cache_folder, is_hub_offline, is_offline
 from ftkit.errors import ModelError
-from ftkit.models.cache import cache_folder, is_hub_offline, is_offline, weights_sha256
+from ftkit.models.cache import weights_sha256
 from ftkit.models.gguf import fetch_known, revision_of
 from ftkit.models.known import KNOWN_MODELS, KnownModel
 from ftkit.models.weights import check_model_folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ftkit.data.tokenize import TokenizedExample
+from ftkit.data.example import TokenizedExample
 from ftkit.evaluate.generation import generate
 from ftkit.evaluate.metrics import score
 from ftkit.train.progress import ProgressBar
@@ -46,11 +47,12 @@ def choose_questions(
         max_new_tokens: The recipe's bound.
         metrics: Where exact match is all that is asked, answers are cut soon after the longest reference.
     """
-    chosen = [
+    with_answer = (
         example
         for example in examples
         if example.answer is not None and 0 < example.answer_start < len(example.input_ids)
-    ][:at_most]
+    )
+    chosen = list(itertools.islice(with_answer, at_most))
     longest = max((len(example.input_ids) - example.answer_start for example in chosen), default=0)
     if set(metrics) <= {"exact_match"}:
         max_new_tokens = min(max_new_tokens, longest + TOKENS_BEYOND_REFERENCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ftkit.data.tokenize import IGNORED
+from ftkit.data.example import IGNORED
 from ftkit.errors import OutputError
 from ftkit.files import require_space
 from ftkit.pipeline.estimate import estimate

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from ftkit.cache import cache_folder, is_hub_offline, is_offline
 from ftkit.export.manifest import library_versions
 from ftkit.machine import available_memory_bytes, cpu_has_fast_bfloat16
-from ftkit.models.cache import cache_folder, is_hub_offline, is_offline
 from ftkit.models.find import known_folder
 from ftkit.models.known import KNOWN_MODELS
 from ftkit.units import format_bytes

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
+from ftkit.data.example import lengths_of
 from ftkit.data.prepare import PreparedData
 from ftkit.errors import DataError, ResourceError
 from ftkit.machine import available_memory_bytes
@@ -17,7 +18,7 @@ from ftkit.models.load import quiet_transformers
 from ftkit.models.vocabulary import extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype, tensor_dtypes
 from ftkit.pipeline.session import Session
-from ftkit.train.batches import choose_micro_batch_size, count_steps
+from ftkit.train.batches import choose_micro_batch_size, count_steps, tokens_per_pack
 from ftkit.units import format_bytes
 
 # torch, transformers and Python themselves.
@@ -99,15 +100,19 @@ def estimate(session: Session, data: PreparedData) -> Estimate:
         # A quantised weight takes one byte, or half of one and its share of scales; all but linear layers stay.
         weights = (base_parameters - linear) * width + int(linear * (1.0 if quantization.load_in_8bit else 0.57))
     attached = 0 if session.method.trains_base_weights else trainable
-    lengths = [len(example.input_ids) for example in [*data.train, *data.validation]]
+    lengths = lengths_of(data.train) + lengths_of(data.validation)
     _require_positions(session, max(lengths))
     micro = train.micro_batch_size
     if micro == "auto":
         micro = choose_micro_batch_size(lengths, batch_size=train.batch_size, device_type=session.device.type)
+    in_a_pass = micro * max(lengths)
+    if session.method.packs and session.recipe.data.packing is not False and train.micro_batch_size == "auto":
+        # Whether the model can be packed is known once it is loaded: count the larger of the two.
+        in_a_pass = max(in_a_pass, min(tokens_per_pack(session.device.type), train.batch_size * max(lengths)))
     return Estimate(
         weights=weights,
         training=4 * attached + 12 * trainable,
-        activations=_activation_bytes(session, micro * max(lengths)),
+        activations=_activation_bytes(session, in_a_pass),
         process=PROCESS_BYTES,
         available=_available(session.device),
         disk=_disk_bytes(session, base_parameters, trainable),

@@ -33,7 +33,7 @@ def result_document(
     def finite(value: float) -> float | None:
         return value if math.isfinite(value) else None
 
-    losses = facts["losses"]
+    losses, packing = facts["losses"], facts["packing"]
     return {
         "recipe": session.recipe.recipe,
         "model": session.base.portable_name,
@@ -54,7 +54,9 @@ def result_document(
         "cuda_peak_memory_bytes": result.cuda_peak_memory_bytes,
         "trainable_parameters": needs.trainable_parameters,
         "total_parameters": needs.total_parameters,
-        "micro_batch_size": needs.micro_batch_size,
+        "micro_batch_size": None if packing.on else needs.micro_batch_size,
+        "packing": packing.on,
+        "packing_reason": packing.reason,
         "engine": "plain",
         "device": str(session.device),
         "compute": str(session.precision.compute).removeprefix("torch."),

@@ -27,6 +27,7 @@ from ftkit.pipeline.session import Session, open_session
 from ftkit.recipe import Recipe
 from ftkit.report.page import write_report
 from ftkit.train.checkpoint import newest_checkpoint, remove_newer_checkpoints, step_of
+from ftkit.train.isolation import Packing, choose_packing, isolates
 from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.spec import FitSpec
 from ftkit.train.trainer import fit
@@ -69,7 +70,7 @@ def run(recipe: Recipe, *, quiet: bool = False) -> FinishedRun:
         needs = estimate(session, data)
         needs.require_fit()
         require_space(folder.path, needs.disk)
-        folder.start(recipe, data.report, _identity(session, data))
+        folder.start(recipe, data.report, _identity(session, data), session.today)
         return _go(session, data, needs, folder)
 
 
@@ -88,7 +89,8 @@ def resume(path: str | Path, *, quiet: bool = False) -> FinishedRun:
         log.info("%s is finished; there is nothing to resume", folder.path)
         return FinishedRun(folder=folder.path, result=result)
     with folder_lock(folder.path):
-        session = open_session(recipe)
+        # Templates that write the date must render today what they rendered when the run began.
+        session = open_session(recipe, today=folder.began())
         data = session.prepare_data()
         _require_unchanged(folder, _identity(session, data))
         return _go(session, data, estimate(session, data), folder)
@@ -146,6 +148,7 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
     )
     before, probes = _measure_base(session, data, model, questions, folder)
     model = session.attach(model)
+    packing = _choose_packing(session, model)
     checkpoint = newest_checkpoint(folder.checkpoints)
     metrics = MetricsLog(folder.path / "metrics.jsonl")
     step = step_of(checkpoint) if checkpoint else 0
@@ -153,7 +156,7 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
     remove_newer_checkpoints(folder.checkpoints, step)
     if checkpoint is None:
         session.start(model, data)
-    spec = _fit_spec(session, needs, folder, model)
+    spec = _fit_spec(session, needs, folder, model, packing)
     hooks = session.method.training_hooks(model, spec.total_steps(len(data.train)))
     result = fit(model, data.train, data.validation, spec, resume_from=checkpoint, hooks=hooks)
     if result.interrupted:
@@ -175,6 +178,7 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
         "data": data.report.to_dict(),
         "metrics": {"before": before["metrics"], "after": after["metrics"]},
         "losses": {"before": before["validation_loss"], "after": result.validation_loss},
+        "packing": packing,
     }
     trained = describe_trained(session, model, probes, data.stop_token_ids, folder, facts)
     exports = finish_exports(trained, recipe.export or (), folder)
@@ -245,7 +249,20 @@ def _measure_base(
     return before, probes
 
 
-def _fit_spec(session: Session, needs: Estimate, folder: RunFolder, model: nn.Module) -> FitSpec:
+def _choose_packing(session: Session, model: nn.Module) -> Packing:
+    """Before the first step and before every resume, on the same weights: so it is decided alike."""
+    method, recipe = session.method, session.recipe
+    packing = choose_packing(
+        recipe.data.packing,
+        method_refuses=None if method.packs else method.unpacked_because,
+        micro_batch_size_is_set=recipe.train.micro_batch_size != "auto",
+        proof=lambda: isolates(model, compute=session.precision.compute),
+    )
+    log.info("%s: %s", "packed" if packing.on else "not packed", packing.reason)
+    return packing
+
+
+def _fit_spec(session: Session, needs: Estimate, folder: RunFolder, model: nn.Module, packing: Packing) -> FitSpec:
     train = session.recipe.train
     assert train.learning_rate is not None, "resolved recipes have one"
     return FitSpec(
@@ -258,6 +275,7 @@ def _fit_spec(session: Session, needs: Estimate, folder: RunFolder, model: nn.Mo
         max_steps=train.max_steps,
         batch_size=train.batch_size,
         micro_batch_size=needs.micro_batch_size,
+        packing=packing.on,
         gradient_checkpointing=train.gradient_checkpointing,
         compute=session.precision.compute,
         seed=train.seed,

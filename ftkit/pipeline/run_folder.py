@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,17 @@ class RunFolder:
             hint = f"`ftkit resume {self.path}` goes on with it; else choose" if self.is_run() else "Choose"
             raise OutputError(f"{self.path}: exists and is not empty", fix=f"{hint} another output=FOLDER.")
 
-    def start(self, recipe: Recipe, report: DataReport, identity: dict[str, Any]) -> None:
+    def start(self, recipe: Recipe, report: DataReport, identity: dict[str, Any], today: datetime.date) -> None:
         """Write down what this run is; run.json last, as it marks the folder as a run."""
         write_text(self.recipe_file, dump_recipe(recipe))
         write_json(self.path / "data_report.json", report.to_dict())
-        write_json(self.path / "run.json", {"format_version": 1, "recipe_digest": recipe_digest(recipe), **identity})
+        facts = {"format_version": 1, "recipe_digest": recipe_digest(recipe), "began": today.isoformat()}
+        write_json(self.path / "run.json", facts | identity)
+
+    def began(self) -> datetime.date | None:
+        """The day on which the run began; None for runs of before this was written down."""
+        day = self.read("run.json").get("began")
+        return None if day is None else datetime.date.fromisoformat(day)
 
     def recipe(self) -> Recipe:
         """The recipe as it is written now.

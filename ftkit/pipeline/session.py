@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,12 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.data.prepare import PreparedData, prepare
+from ftkit.data.settings import encoder_settings
 from ftkit.methods import Method, method_of
 from ftkit.models.find import BaseModel, find_base
 from ftkit.models.load import load_model
 from ftkit.models.precision import Precision, choose_precision, default_device
-from ftkit.models.tokenizer import load_tokenizer, template_names, wants_bos
+from ftkit.models.tokenizer import load_tokenizer
 from ftkit.models.vocabulary import added_token_pieces, extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 from ftkit.recipe import Recipe
@@ -33,6 +35,7 @@ class Session:
         added_tokens: Ids that the recipe adds to the base's vocabulary (see `added_token_pieces`).
         device: Where training runs.
         precision: Of weights and arithmetic.
+        today: What chat templates are told that write the date; a resumed run keeps that of its first day.
     """
 
     recipe: Recipe
@@ -42,6 +45,7 @@ class Session:
     added_tokens: dict[int, tuple[int, ...]]
     device: torch.device
     precision: Precision
+    today: datetime.date
 
     @property
     def quantization_config(self) -> Any:
@@ -78,18 +82,28 @@ class Session:
 
     def prepare_data(self) -> PreparedData:
         """Read, check, split and tokenise the recipe's data."""
-        with ProgressBar("preparing data", 1) as bar:
+        data = self.recipe.data
+        encoder = encoder_settings(
+            self.tokenizer,
+            train_on=data.train_on,
+            allow_control_tokens=data.allow_control_tokens,
+            today=self.today,
+        )
+        with ProgressBar("preparing data, MiB", 1) as bar:
             return prepare(
-                self.recipe.data,
-                self.tokenizer,
-                bos_wanted=wants_bos(self.tokenizer),
-                template_names=template_names(),
-                progress=bar,
+                data,
+                encoder,
+                seed=self.recipe.train.seed,
+                progress=lambda done, total: bar(done >> 20, max(1, total >> 20)),
             )
 
 
-def open_session(recipe: Recipe) -> Session:
+def open_session(recipe: Recipe, *, today: datetime.date | None = None) -> Session:
     """Find what a recipe names, fetching what it may.
+
+    Args:
+        recipe: The recipe.
+        today: See `Session`; None for the date of the clock.
 
     Raises:
         MissingPartError: The method needs a package that is not installed.
@@ -123,4 +137,5 @@ def open_session(recipe: Recipe) -> Session:
         added_tokens=added,
         device=device,
         precision=precision,
+        today=today or datetime.date.today(),
     )

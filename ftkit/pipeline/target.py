@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from ftkit.data.prepare import prepare
+from ftkit.data.settings import encoder_settings
 from ftkit.errors import DataError, ModelError, UsageError
 from ftkit.evaluate.generation import Answer, generate, prompt_ids, stop_ids
 from ftkit.evaluate.loss import mean_loss
@@ -21,7 +23,7 @@ from ftkit.methods import Method, method_of
 from ftkit.models.find import find_base
 from ftkit.models.load import load_model
 from ftkit.models.precision import choose_precision, default_device
-from ftkit.models.tokenizer import load_tokenizer, template_names, wants_bos
+from ftkit.models.tokenizer import load_tokenizer, wants_bos
 from ftkit.models.vocabulary import added_token_pieces, extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 from ftkit.pipeline.answers import answer_questions, choose_questions
@@ -85,12 +87,14 @@ class Target:
         """
         options = self.data_settings | (settings or {})
         max_new_tokens = options.pop("max_new_tokens", 256)
-        prepared = prepare(
-            DataSection.model_validate({"train": data, "validation": None, **options}),
+        section = DataSection.model_validate({"train": data, "validation": None, **options})
+        encoder = encoder_settings(
             self.tokenizer,
-            bos_wanted=wants_bos(self.tokenizer),
-            template_names=template_names(),
+            train_on=section.train_on,
+            allow_control_tokens=section.allow_control_tokens,
+            today=datetime.date.today(),
         )
+        prepared = prepare(section, encoder)
         examples = prepared.train
         with ProgressBar("loss", len(examples)) as bar:
             loss = mean_loss(self.model, examples, compute=self.compute, progress=bar)

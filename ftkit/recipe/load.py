@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -34,6 +35,9 @@ _WORDS = {
     "dict_type": "should be a mapping of keys to values",
     "union_tag_not_found": "should be a mapping of keys to values",
 }
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|feather|txt|md|gz|zst)$", re.IGNORECASE)
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
@@ -213,20 +217,34 @@ def _path_in(text: str, folder: Path) -> str:
         return text
 
 
+def _source_path(text: str, folder: Path) -> str:
+    """An absolute path, except of a hub id: ``owner/name``, where nothing here could be meant."""
+    first, _, rest = text.partition("/")
+    is_hub_id = _HUB_ID.fullmatch(text) is not None and not _DATA_FILE.search(rest)
+    try:
+        return text if is_hub_id and not (folder / first).exists() else _path_in(text, folder)
+    except OSError:  # too long for a path
+        return text
+
+
 def _anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Make every path in a recipe's plain values absolute, in whichever short or long form it was written."""
 
     def walk(value: Any, steps: tuple[str, ...], anchor: Callable[[str, Path], str]) -> Any:
         if not steps:
+            if isinstance(value, list):
+                return [walk(item, steps, anchor) for item in value]
             return anchor(value, folder) if isinstance(value, str) else value
         if isinstance(value, list):
             return [walk(item, steps[1:] if steps[0] == "train" else steps, anchor) for item in value]
         if isinstance(value, dict):
             return {key: walk(item, steps[1:], anchor) if key == steps[0] else item for key, item in value.items()}
-        return walk(value, steps[1:], anchor) if steps[0] in ("path", "train") else value
+        return walk(value, steps[1:], anchor) if steps[0] in ("path", "train", "replay") else value
 
     for name_or_path in (("model", "path"), ("model", "chat_template")):
         values = walk(values, name_or_path, _existing_path)
-    for path in (("data", "train", "path"), ("data", "validation")):
-        values = walk(values, path, _path_in)
+    for path in (("data", "train", "path"), ("data", "replay", "path")):
+        values = walk(values, path, _source_path)
+    for key in ("validation", "evaluation"):
+        values = walk(values, ("data", key), _path_in)
     return values

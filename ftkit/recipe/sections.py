@@ -14,9 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ftkit.recipe.base import ClashError, Section
+from ftkit.recipe.rows import are_rows, store_rows
 
 DType = Literal["float32", "bfloat16", "float16"]
-DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
+DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text", "preference"]
 ExportKind = Literal["adapter", "merged"]
 
 
@@ -94,17 +95,40 @@ class ModelSection(Section):
 
 
 class SourceSection(Section):
-    """One of several training files."""
+    """One of several sources of rows."""
 
     OBVIOUS_KEY: ClassVar[str | None] = "path"
 
-    path: PathText = Field(description="A file or a folder of files.")
+    path: PathText = Field(
+        description="A file, a folder of files, a folder that `datasets` saved, or a data set's hub id."
+    )
     format: DataFormat = Field(default="auto", description="Overrides data.format for this source.")
     columns: dict[str, str] | None = Field(default=None, description="Overrides data.columns for this source.")
-    max_rows: int | None = Field(default=None, ge=1, description="Take only the first rows of this source.")
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="How often an epoch takes each row: 2 takes every row twice, 0.5 takes half of them, drawn by "
+        "seed.",
+    )
+    max_rows: int | None = Field(default=None, ge=1, description="Take at most so many rows, drawn by seed.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a hub id.")
+    subset: str | None = Field(default=None, description="Configuration of a hub id, where it has several.")
+    split: str | None = Field(
+        default=None, description="Split of a hub id or a saved data set. null: its train split."
+    )
+
+
+class ReplaySection(SourceSection):
+    """General data mixed in, so that the model keeps what it could do before."""
+
+    share: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of an epoch's rows that is general data, drawn by seed."
+    )
 
 
 def _sources(value: Any) -> Any:
+    if are_rows(value, SourceSection.model_fields):
+        return [store_rows(value)]
     return value if isinstance(value, (list, tuple)) else [value]
 
 
@@ -119,15 +143,33 @@ class DataSection(Section):
     train: Annotated[
         tuple[SourceSection, ...],
         BeforeValidator(lambda value: tuple(_sources(value)), json_schema_input_type=SourceSection | _Sources),
-    ] = Field(min_length=1, description="A file, a folder, or a list of {path, format, columns, max_rows}.")
+    ] = Field(
+        min_length=1,
+        description="A file, a folder, a hub id, or a list of {path, format, columns, weight, max_rows, ...}.",
+    )
     validation: Annotated[float, Field(ge=0, lt=1)] | PathText | None = Field(
         default=0.05,
         description="A fraction of the training rows, chosen by their content so that it is stable when rows are "
         "added or shuffled, or a file. null or 0: none.",
     )
+    group_by: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A column whose equal values stay on one side of the validation split, such as a customer's id.",
+    )
+    evaluation: tuple[PathText, ...] = Field(
+        default=(),
+        description="Files that the model will be judged on later. Nothing is learnt from them: training rows are "
+        "compared with them, and rows that stand in both are reported as leaks.",
+    )
+    replay: ReplaySection | None = Field(
+        default=None, description="General data mixed in against forgetting: {path, share}."
+    )
     format: DataFormat = Field(default="auto", description="How rows are laid out. auto: recognised from their keys.")
     columns: dict[str, str] | None = Field(
-        default=None, description="Other names of a format's keys: {prompt: question, completion: answer}."
+        default=None,
+        description="Where a format's keys come from: {prompt: question, completion: answer}, or small Jinja "
+        'templates, {prompt: "{{ title }}: {{ question }}"}.',
     )
     max_length: int = Field(default=1024, ge=2, description="Longest example in tokens.")
     overflow: Literal["error", "drop", "truncate"] = Field(
@@ -136,11 +178,40 @@ class DataSection(Section):
     train_on: Literal["assistant", "last", "all"] = Field(
         default="assistant", description="Which tokens count: every assistant turn, the last one, or all tokens."
     )
+    allow_control_tokens: bool = Field(
+        default=False,
+        description="Accept rows whose text spells a control token such as <|im_end|>. It then is that token, in "
+        "training as in serving.",
+    )
+    dedup: Literal["off", "exact", "near"] = Field(
+        default="off",
+        description="Which duplicates are left out of training, and counted: rows equal to an earlier or a held-back "
+        "row, or also those nearly equal. off: none; they are reported all the same.",
+    )
+    near_duplicates: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Search for nearly equal rows (MinHash). auto: up to 100,000 rows, where it takes seconds.",
+    )
     packing: Literal["auto"] | bool = Field(
         default="auto",
-        description="Several examples in one sequence. auto: only where they are proven not to see each other "
-        "(so far nowhere).",
+        description="Several examples of one optimizer step in one sequence, without padding. Changes speed and "
+        "memory, not the result. auto: where they are proven not to see each other, for this method and model.",
     )
+    streaming: bool = Field(
+        default=False,
+        description="Tokenise rows as training needs them and keep none on disk; needs train.max_steps.",
+    )
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        default="auto",
+        description="Processes that tokenise. 0: none besides this one. auto: by cores and amount of data.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("evaluation"), (str, list, Path)):
+            return {**value, "evaluation": tuple(_sources(value["evaluation"]))}
+        return value
 
 
 class TrainSection(Section):

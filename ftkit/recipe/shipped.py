@@ -73,7 +73,9 @@ def copy_recipe(name: str, target: Path) -> list[Path]:
         target = target / source.name
     pairs = [(source, target)]
     data = load_recipe(source).data
-    named = [part.path for part in data.train] + ([data.validation] if isinstance(data.validation, str) else [])
+    named = [part.path for part in data.train] + list(data.evaluation)
+    named += [data.validation] if isinstance(data.validation, str) else []
+    named += [data.replay.path] if data.replay is not None else []
     for text in named:
         path = Path(text)
         if path.is_relative_to(source.parent.resolve()):

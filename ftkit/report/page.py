@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ftkit.files import write_text
+from ftkit.report.data_section import data
 from ftkit.report.markup import Markup, element, join
 from ftkit.report.read import RunFiles, read_run
 from ftkit.report.sections import curves, headline, recipe, resources, samples, versions
 from ftkit.report.summary import summarise
-from ftkit.report.tables import data, exports
+from ftkit.report.tables import exports
 
 REPORT = "report.html"
 # Nothing is fetched and nothing runs, even if a text from the data should slip through as markup.

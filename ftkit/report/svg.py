@@ -202,3 +202,43 @@ def share_bar(parts: list[tuple[float, str]], *, title: str) -> Markup:
     return element(
         "svg", *shapes, viewBox="0 0 1000 14", preserveAspectRatio="none", role="img", aria_label=title, class_="bar"
     )
+
+
+def bar_chart(bars: list[tuple[str, float, str]], *, title: str, size: tuple[float, float], x_title: str) -> Markup:
+    """Draw counts as bars side by side.
+
+    Args:
+        bars: (label below the bar, count, what a reader sees on pointing at it) each, from left to right.
+        title: What a screen reader says.
+        size: Width and height of the picture.
+        x_title: What the labels are.
+    """
+    width, height = size
+    y_ticks = ticks(0, max(1, *(count for _, count, _ in bars)), 4, whole=True)
+    frame = Frame(
+        left=62, right=width - 24, top=12, bottom=height - 44, x_range=(0, len(bars)), y_range=(0, y_ticks[-1])
+    )
+    shapes: list[Markup] = []
+    for value, text in zip(y_ticks, tick_texts(y_ticks), strict=True):
+        y = frame.y(value)
+        shapes.append(element("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_="grid"))
+        shapes.append(element("text", text, x=frame.left - 8, y=y + 4, text_anchor="end"))
+    # A label needs about seven pixels a character: where bars are narrower, every second or third has one.
+    longest = max(len(label) for label, _, _ in bars)
+    every = math.ceil((7 * longest + 14) * len(bars) / (frame.right - frame.left))
+    for index, (label, count, words) in enumerate(bars):
+        # Never under a pixel for more than nothing, or a single outlier could not be seen.
+        top = min(frame.y(count), frame.bottom - 1) if count else frame.bottom
+        shape = element(
+            "rect", element("title", words),
+            x=frame.x(index + 0.06), width=frame.x(index + 0.94) - frame.x(index + 0.06),
+            y=top, height=frame.bottom - top, class_="count",
+        )  # fmt: skip
+        shapes.append(shape)
+        if index % every == 0:
+            middle = frame.x(index + 0.5)
+            shapes.append(element("text", label, x=middle, y=frame.bottom + 20, text_anchor="middle"))
+    shapes.append(element("line", x1=frame.left, x2=frame.right, y1=frame.bottom, y2=frame.bottom, class_="axis"))
+    middle = (frame.left + frame.right) / 2
+    shapes.append(element("text", x_title, x=middle, y=frame.bottom + 38, text_anchor="middle", class_="title"))
+    return element("svg", *shapes, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=title, class_="chart")

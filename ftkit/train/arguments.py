@@ -15,8 +15,9 @@ def training_arguments(spec: FitSpec, total: int, device: torch.device, scratch:
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=total,
-        per_device_train_batch_size=spec.micro_batch_size,
-        gradient_accumulation_steps=spec.batch_size // spec.micro_batch_size,
+        # Packs are cut out of the whole step by `training_step`, as many as it takes.
+        per_device_train_batch_size=spec.batch_size if spec.packing else spec.micro_batch_size,
+        gradient_accumulation_steps=1 if spec.packing else spec.batch_size // spec.micro_batch_size,
         learning_rate=spec.learning_rate,
         warmup_steps=0,  # `create_scheduler` has the schedule
         weight_decay=spec.weight_decay,

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from ftkit.data.tokenize import TokenizedExample
+from ftkit.data.example import TokenizedExample
 
 # Tokens in one forward pass. On a CPU small passes are at least as fast as large ones, whose activations leave its
 # caches, and take less memory; a GPU wants large ones.
 TOKENS_PER_PASS = {"cpu": 512, "cuda": 8192}
+# Tokens in one pack. Shorter on a GPU than a pass of rows: there a pack is attended to with a mask over all pairs of
+# its tokens (see `ftkit.train.documents`), so attention takes time and memory that grow with the square of this.
+TOKENS_PER_PACK = {"cpu": 512, "cuda": 2048}
 
 
 class Examples(Dataset[TokenizedExample]):
@@ -67,6 +70,11 @@ def choose_micro_batch_size(lengths: Sequence[int], *, batch_size: int, device_t
     budget = TOKENS_PER_PASS.get(device_type, TOKENS_PER_PASS["cpu"])
     fitting = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and size * typical <= budget]
     return max(fitting, default=1)
+
+
+def tokens_per_pack(device_type: str) -> int:
+    """Tokens that a pack may have on a device, where its longest example alone has no more."""
+    return TOKENS_PER_PACK.get(device_type, TOKENS_PER_PACK["cpu"])
 
 
 def count_steps(rows: int, *, batch_size: int, epochs: float, max_steps: int | None) -> int:

@@ -27,7 +27,8 @@ class FitSpec:
         epochs: Passes over the data, if ``max_steps`` does not end them.
         max_steps: Most optimizer steps, or None.
         batch_size: Examples in one optimizer step.
-        micro_batch_size: Examples in one forward pass; divides ``batch_size``.
+        micro_batch_size: Examples in one forward pass; divides ``batch_size``. Without effect on packs.
+        packing: Whether the examples of a step share sequences, without padding (see `ftkit.train.isolation`).
         gradient_checkpointing: Recompute activations in the backward pass.
         compute: dtype of the matrix products.
         seed: Of the order of examples and of dropout.
@@ -51,6 +52,7 @@ class FitSpec:
     max_steps: int | None
     batch_size: int
     micro_batch_size: int
+    packing: bool
     gradient_checkpointing: bool
     compute: torch.dtype
     seed: int

@@ -10,6 +10,7 @@ are pickles and are visible while they are being written.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import shutil
@@ -24,11 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from ftkit.data.collate import collate
-from ftkit.data.tokenize import TokenizedExample
+from ftkit.data.collate import collate, collate_packed, split_packs
+from ftkit.data.example import TokenizedExample, lengths_of
 from ftkit.errors import ResourceError, TrainingStoppedError
 from ftkit.evaluate.loss import mean_loss, summed_loss
 from ftkit.machine import PeakMemory
@@ -36,7 +37,7 @@ from ftkit.models.load import quiet_transformers
 from ftkit.models.precision import arithmetic
 from ftkit.train.allocator import keep_freed_memory
 from ftkit.train.arguments import training_arguments
-from ftkit.train.batches import Examples, StepSampler
+from ftkit.train.batches import Examples, StepSampler, tokens_per_pack
 from ftkit.train.checkpoint import (
     checkpoint_folder,
     is_whole,
@@ -50,7 +51,9 @@ from ftkit.train.checkpoint import (
     step_of,
 )
 from ftkit.train.counters import Counters, TrainResult, train_result
+from ftkit.train.documents import documents_cut
 from ftkit.train.metrics_log import MetricsLog
+from ftkit.train.moments import Moments
 from ftkit.train.optimizer import parameter_groups, rate_schedule
 from ftkit.train.progress import ProgressBar
 from ftkit.train.signals import stop_on_signals
@@ -93,6 +96,8 @@ def fit(
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ftkit-trainer-")))
         memory = stack.enter_context(PeakMemory())
+        if spec.packing:
+            stack.enter_context(documents_cut(model))
         with quiet_transformers():
             arguments = training_arguments(spec, total, device, scratch)
             trainer = _StepTrainer(model, train, validation, spec, arguments, memory)
@@ -116,41 +121,6 @@ def fit(
     return train_result(trainer.counters, steps=steps, total=total, interrupted=interrupted)
 
 
-class _Moments(TrainerCallback):
-    """What happens when: epochs begin, the method acts, and steps end in a validation, a checkpoint or the stop."""
-
-    def __init__(self, trainer: _StepTrainer) -> None:
-        self.trainer = trainer
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        # After a resume the Trainer skips batches through a wrapper that forwards no epoch to the sampler.
-        self.trainer.sampler.set_epoch(int(state.epoch or 0))
-
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        # The one moment between the optimizer's step and the end of its gradients; the step is counted only later.
-        if self.trainer.hooks is not None:
-            with torch.no_grad():
-                self.trainer.hooks.after_update(self.trainer.model, state.global_step + 1, state.max_steps)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        spec, step = self.trainer.spec, state.global_step
-        last = step >= state.max_steps
-        stopping = self.trainer.stop.is_set()
-        control.should_evaluate = bool(self.trainer.validation) and (last or step % spec.validate_every == 0)
-        control.should_save = last or stopping or step % spec.checkpoint_every == 0
-        # No checkpoint without a line before it: logging is what notices a NaN, and a line that spans a checkpoint
-        # would lack the steps before it when the run is resumed there.
-        control.should_log = control.should_log or control.should_save
-        control.should_training_stop = last or stopping
-        return control
-
-
 class _StepTrainer(Trainer):
     """The Trainer with our batches, our optimizer, our loss, our log and our checkpoints."""
 
@@ -171,12 +141,19 @@ class _StepTrainer(Trainer):
         self.bar = ProgressBar("training", 1)
         self.stop = threading.Event()
         self.hooks: TrainingHooks | None = None
-        lengths = [len(example.input_ids) for example in train]
+        lengths = lengths_of(train)
         self.sampler = StepSampler(lengths, batch_size=spec.batch_size, seed=spec.seed)
-        super().__init__(model=model, args=arguments, train_dataset=Examples(train), data_collator=collate)
+        join: Any = collate
+        if spec.packing:
+            pack_length = tokens_per_pack(next(model.parameters()).device.type)
+            join = functools.partial(collate_packed, pack_length=pack_length)
+        self.step_ends = (
+            True  # whether the pass at hand is the last one of its optimizer step, where packs decide that
+        )
+        super().__init__(model=model, args=arguments, train_dataset=Examples(train), data_collator=join)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
-        self.add_callback(_Moments(self))
+        self.add_callback(Moments(self))
         # Our loss is already divided by the step's tokens; the Trainer must count them and divide no more.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -212,6 +189,19 @@ class _StepTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """A forward and backward pass; with packing, one for each pack of the optimizer step."""
+        if not self.spec.packing:
+            return super().training_step(model, inputs, num_items_in_batch)
+        losses, packs = [], split_packs(inputs)
+        for number, pack in enumerate(packs, start=1):
+            self.step_ends = number == len(packs)
+            # Once a step, for the other processes have other numbers of packs to wait for.
+            waits = contextlib.nullcontext() if self.step_ends else self.accelerator.no_sync(model)
+            with waits:
+                losses.append(super().training_step(model, pack, num_items_in_batch))
+        return torch.stack(losses).sum()
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -221,10 +211,10 @@ class _StepTrainer(Trainer):
     ) -> Tensor:
         """Mean over the supervised tokens of the whole optimizer step, whatever it is cut into."""
         assert not return_outputs, "only the training loop calls this"
-        self.counters.tokens += int(inputs["attention_mask"].sum())
+        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        self.counters.tokens += ids.numel() if mask is None else int(mask.sum())  # a pack has no padding
         self.counters.supervised_tokens += int((inputs["labels"][:, 1:] != -100).sum())
-        device = inputs["input_ids"].device
-        with arithmetic(device, self.spec.compute):
+        with arithmetic(ids.device, self.spec.compute):
             loss = summed_loss(model, inputs) / num_items_in_batch
         # Gradients are averaged over processes; the count above is of all of them.
         return loss * self.accelerator.num_processes + self._penalty_gradient()
@@ -235,7 +225,7 @@ class _StepTrainer(Trainer):
         Not times the number of processes: each of them adds the whole penalty, and the mean of those is one.
         """
         penalty = None
-        if self.hooks is not None and self.accelerator.sync_gradients:
+        if self.hooks is not None and self.accelerator.sync_gradients and self.step_ends:
             penalty = self.hooks.penalty(self.model)
         return 0.0 if penalty is None else penalty - penalty.detach()
 

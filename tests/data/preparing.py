@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
 
+from ftkit.data.example import IGNORED, TokenizedExample
 from ftkit.data.prepare import PreparedData, prepare
-from ftkit.data.sample import Sample, Turn
-from ftkit.data.tokenize import IGNORED, TokenizedExample, Tokenizer
-from ftkit.models.tokenizer import template_names, wants_bos
+from ftkit.data.settings import encoder_settings
 from ftkit.recipe import DataSection
 from tests.tiny import tiny_tokenizer
+
+TODAY = datetime.date(2026, 1, 1)
 
 
 def chat(*contents: str) -> dict[str, Any]:
@@ -28,22 +30,14 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
 def prepare_path(path: Path, *, tokenizer: Any = None, validation: Any = None, **settings: Any) -> PreparedData:
     tokenizer = tokenizer or tiny_tokenizer()
     section = DataSection(train=str(path), validation=validation, **settings)
-    return prepare(section, tokenizer, bos_wanted=wants_bos(tokenizer), template_names=template_names())
+    encoder = encoder_settings(
+        tokenizer, train_on=section.train_on, allow_control_tokens=section.allow_control_tokens, today=TODAY
+    )
+    return prepare(section, encoder)
 
 
 def prepare_rows(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> PreparedData:
     return prepare_path(write_jsonl(folder / "rows.jsonl", rows), **settings)
-
-
-def conversation(*contents: str, kind: Any = "chat") -> Sample:
-    """Turns that alternate between user and assistant."""
-    roles = ["user", "assistant"] * len(contents)
-    turns = tuple(Turn(role=role, content=text) for role, text in zip(roles, contents, strict=False))
-    return Sample(turns=turns, kind=kind, place="rows.jsonl:1")
-
-
-def tokenize(sample: Sample, tokenizer: Any, *, train_on: Any = "assistant") -> TokenizedExample:
-    return Tokenizer(tokenizer, train_on=train_on, bos_wanted=wants_bos(tokenizer))(sample)
 
 
 def marked(example: TokenizedExample, tokenizer: Any) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ftkit.data.collate import collate
-from ftkit.data.tokenize import TokenizedExample
+from ftkit.data.example import TokenizedExample
 from ftkit.evaluate import loss as loss_module
 from ftkit.evaluate.loss import Loss, keeps_chosen_logits, mean_loss, summed_loss
 from ftkit.methods import LoRAMethod

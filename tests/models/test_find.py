@@ -9,11 +9,12 @@ import shutil
 
 import pytest
 
+from ftkit.cache import cache_folder, is_hub_offline, is_offline
 from ftkit.errors import ModelError
 from ftkit.files import sha256_file, sha256_json
 from ftkit.models import cache as cache_module
 from ftkit.models import find
-from ftkit.models.cache import cache_folder, is_hub_offline, is_offline, weights_sha256
+from ftkit.models.cache import weights_sha256
 from ftkit.models.find import find_base, known_folder
 from ftkit.models.known import KNOWN_MODELS
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ftkit.data.tokenize import TokenizedExample
+from ftkit.data.example import TokenizedExample
 from ftkit.methods import LoRAMethod, Method
 from ftkit.models.load import load_model
 from ftkit.train.spec import FitSpec
@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "max_steps": None,
     "batch_size": 8,
     "micro_batch_size": 4,
+    "packing": False,
     "gradient_checkpointing": False,
     "compute": torch.float32,
     "seed": 0,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ftkit.data.formats import alpaca, messages, prompt_completion, sharegpt, text
+from ftkit.data.formats import alpaca, messages, preference, prompt_completion, sharegpt, text
 from ftkit.data.formats.fields import Format, RowFault
 from ftkit.errors import DataError
+from ftkit.recipe.nearest import nearest
 
 FORMATS: dict[str, Format] = {
     "messages": messages.FORMAT,
@@ -15,36 +16,42 @@ FORMATS: dict[str, Format] = {
     "alpaca": alpaca.FORMAT,
     "prompt-completion": prompt_completion.FORMAT,
     "text": text.FORMAT,
+    "preference": preference.FORMAT,
 }
 
-__all__ = ["FORMATS", "Format", "RowFault", "detect_format", "rename_columns"]
+__all__ = ["FORMATS", "Format", "RowFault", "detect_format"]
 
 
 def detect_format(row: Mapping[str, Any], place: str) -> str:
-    """The one format whose keys a row has.
+    """The one format whose keys a row has; a key whose value is null counts only where nothing else fits.
 
     Raises:
         DataError: None or several fit; the message lists the candidates.
     """
-    fitting = [name for name, form in FORMATS.items() if all(key in row for key in form.keys)]
+    filled = [name for name, form in FORMATS.items() if all(row.get(key) is not None for key in form.keys)]
+    fitting = filled or [name for name, form in FORMATS.items() if all(key in row for key in form.keys)]
     if len(fitting) == 1:
         return fitting[0]
-    layouts = "; ".join(f"{name}: {', '.join(form.keys)}" for name, form in FORMATS.items())
     if fitting:
+        needs = "; ".join(f"{name}: {', '.join(FORMATS[name].keys)}" for name in fitting)
         raise DataError(
-            f"{place}: fits several formats: {', '.join(fitting)}", fix="Name one with data.format in the recipe."
+            f"{place}: fits several formats: {', '.join(fitting)}",
+            fix=f"Name one with data.format in the recipe ({needs}).",
         )
+    layouts = "; ".join(f"{name}: {', '.join(form.keys)}" for name, form in FORMATS.items())
     raise DataError(
         f"{place}: its fields ({', '.join(map(str, row))}) fit no format",
-        fix=f"Formats and the fields they need: {layouts}.\n"
+        fix="".join(_near_misses(row)) + f"Formats and the fields they need: {layouts}.\n"
         "Name other columns in the recipe, for example columns: {prompt: question, completion: answer}.",
     )
 
 
-def rename_columns(row: Mapping[str, Any], columns: Mapping[str, str] | None) -> dict[str, Any]:
-    """Give a row the format's own keys: ``columns`` maps each of them to the name it has in the file."""
-    if not columns:
-        return dict(row)
-    taken = set(columns.values())
-    kept = {key: value for key, value in row.items() if key not in taken and key not in columns}
-    return kept | {key: row[name] for key, name in columns.items() if name in row}
+def _near_misses(row: Mapping[str, Any]) -> list[str]:
+    """A line for each field that is nearly one of a format's."""
+    known = list(dict.fromkeys(key for form in FORMATS.values() for key in form.keys))
+    lines = []
+    for name in row:
+        meant = nearest(str(name).lower(), known)
+        if meant is not None and name not in known and meant not in row:
+            lines.append(f"Did you mean {meant!r} where it has {name!r}?\n")
+    return lines

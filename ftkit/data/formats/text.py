@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftkit.data.formats.fields import Format, text_field
-from ftkit.data.sample import Turn
+from ftkit.data.sample import Content, Turn
 
 
-def _read(row: Mapping[str, Any]) -> tuple[Turn, ...]:
-    return (Turn(role="text", content=text_field(row, "text")),)
+def _read(row: Mapping[str, Any]) -> Content:
+    return Content(turns=(Turn(role="text", content=text_field(row, "text")),))
 
 
 FORMAT = Format(keys=("text",), kind="text", read=_read)

@@ -1,0 +1,110 @@
+"""From a block of JSONL to token arrays: what every data worker does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ftkit.data.arrays import ArrayBuilder, TokenArrays
+from ftkit.data.chat import RenderFault
+from ftkit.data.columns import Columns
+from ftkit.data.encode import Encoder, EncoderSettings
+from ftkit.data.formats import FORMATS, RowFault
+from ftkit.data.lint import lint
+from ftkit.data.sample import Sample
+from ftkit.data.sources import parse_line, place
+from ftkit.errors import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSettings:
+    """All that decides how rows of one file become tokens, in plain values.
+
+    Attributes:
+        encoder: Of the tokenizer and its template.
+        format: One of `FORMATS`.
+        columns: As in a recipe.
+        group_by: Column whose equal values stay on one side of the split.
+    """
+
+    encoder: EncoderSettings
+    format: str
+    columns: Mapping[str, str] | None = None
+    group_by: str | None = None
+
+
+class BlockReader:
+    """Reads, checks and tokenises blocks of one file.
+
+    Args:
+        settings: Of the file.
+        encoder: For ``settings.encoder``; one can serve many files.
+    """
+
+    def __init__(self, settings: BlockSettings, encoder: Encoder) -> None:
+        self.settings = settings
+        self.encoder = encoder
+        self.columns = Columns(settings.columns)
+        self.format = FORMATS[settings.format]
+
+    def read(self, lines: bytes, numbers: list[int], name: str, style: str) -> TokenArrays:
+        """One block.
+
+        Args:
+            lines: One JSON object a line.
+            numbers: Of the lines, in their file.
+            name: Of the file, for messages.
+            style: How its rows are numbered; see `ftkit.data.sources.place`.
+        """
+        builder = ArrayBuilder()
+        result = TokenArrays(arrays={})
+        # Not splitlines, which also splits at carriage returns: those are white space inside a row.
+        for number, line in zip(numbers, lines.removesuffix(b"\n").split(b"\n"), strict=True):
+            where = place(name, style, number)
+            try:
+                sample = self.sample(line, where)
+                encoded = self.encoder.encode(sample)
+            except _Faulty as fault:
+                result.problems.append(fault.problem)
+                continue
+            except (RowFault, RenderFault) as fault:
+                field = f"{where}: {fault.field}" if fault.field else where
+                result.problems.append(Problem(where=field, what=fault.what, fix=fault.fix))
+                continue
+            builder.add(sample, number, encoded)
+            for finding in lint(sample):
+                result.findings.append((finding.code, number, finding.where.removeprefix(where), finding.detail))
+        result.arrays = builder.build()
+        return result
+
+    def sample(self, line: bytes, where: str) -> Sample:
+        """One row, checked.
+
+        Raises:
+            RowFault: Its fields are not what the format wants.
+            _Faulty: It is no JSON object.
+        """
+        row = parse_line(line, where)
+        if isinstance(row, Problem):
+            raise _Faulty(row)
+        group = self._group(row)
+        return Sample(
+            content=self.format.read(self.columns.apply(row)), kind=self.format.kind, place=where, group=group
+        )
+
+    def _group(self, row: Mapping[str, Any]) -> str | None:
+        name = self.settings.group_by
+        if name is None:
+            return None
+        if row.get(name) is None:
+            raise RowFault(name, "is missing, and data.group_by names it", "Fill it in, or remove data.group_by.")
+        return repr(row[name])
+
+
+class _Faulty(ValueError):  # noqa: N818 - caught in the same file
+    """A line that is no row."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem

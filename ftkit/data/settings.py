@@ -1,0 +1,52 @@
+"""What an encoder needs to know of a tokenizer that transformers has loaded."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
+
+from ftkit.data.encode import EncoderSettings
+from ftkit.data.render import TrainOn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def encoder_settings(
+    tokenizer: PreTrainedTokenizerBase, *, train_on: TrainOn, allow_control_tokens: bool, today: datetime.date
+) -> EncoderSettings:
+    """Collect them.
+
+    Args:
+        tokenizer: A fast one, its chat template already in its final form.
+        train_on: ``assistant``: every answer. ``last``: the last one. ``all``: every token.
+        allow_control_tokens: Whether the text of a row may spell control tokens.
+        today: What templates are told that ask for the date.
+    """
+    added: dict[int, Any] = tokenizer.added_tokens_decoder
+    control_ids = {index for index, token in added.items() if token.special} | set(tokenizer.all_special_ids)
+    bos = tokenizer.bos_token_id
+    begins_with_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    return EncoderSettings(
+        tokenizer_json=_json(tokenizer.backend_tokenizer),
+        chat_template=tokenizer.chat_template,
+        special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        bos_id=bos if begins_with_bos else None,
+        eos_id=tokenizer.eos_token_id,
+        control_ids=sorted(control_ids),
+        train_on=train_on,
+        allow_control_tokens=allow_control_tokens,
+        today=today.isoformat(),
+    )
+
+
+def _json(raw: Tokenizer) -> str:
+    """The serialised tokenizer, without the padding and truncation that the last call of it may have set."""
+    if raw.padding is None and raw.truncation is None:
+        return str(raw.to_str())
+    clean = Tokenizer.from_str(raw.to_str())
+    clean.no_padding()
+    clean.no_truncation()
+    return str(clean.to_str())

@@ -1,0 +1,164 @@
+"""Token stores that are made once: a cache keyed by all that decides what they hold.
+
+The key is a digest of the file's bytes, of the settings that read and tokenise it (format, columns, grouping, the
+tokenizer, its template, what is trained on), and of the versions of the code that does it. Nothing else is looked at,
+neither names nor times, so an entry cannot be stale; and each is checked byte by byte before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from ftkit.cache import cache_folder
+from ftkit.data.block import BlockSettings
+from ftkit.data.store import DamagedStoreError, StoreWriter, TokenStore
+from ftkit.errors import ResourceError
+from ftkit.files import PARTIAL_PREFIX, new_folder, sha256_json
+from ftkit.units import format_bytes
+
+log = logging.getLogger(__name__)
+
+# Raise it with every change of what the same file and settings become.
+TOKENS_VERSION = 1
+DEFAULT_LIMIT_BYTES = 20 << 30
+_ABANDONED_S = 24 * 3600
+
+Build = Callable[[StoreWriter], dict[str, object]]
+
+
+class NotWorthKeepingError(Exception):
+    """A build that found faults: there is nothing to keep."""
+
+
+def token_key(files: Sequence[tuple[str, str]], settings: BlockSettings) -> str:
+    """What a store is filed under.
+
+    Args:
+        files: Of each file, the SHA-256 of its bytes, and how they are read: kind, compression, part.
+        settings: Of reading and tokenising.
+    """
+    facts = vars(settings) | {"encoder": settings.encoder.digest}
+    libraries = {name: version(name) for name in ("tokenizers", "jinja2", "pyarrow")}
+    return sha256_json([TOKENS_VERSION, list(files), facts, libraries])
+
+
+def tokens_folder() -> Path:
+    """Where token stores are kept: ``$FTKIT_TOKEN_CACHE``, say on a large disk, else in ftkit's cache folder."""
+    chosen = os.environ.get("FTKIT_TOKEN_CACHE")
+    return Path(chosen).expanduser() if chosen else cache_folder() / "tokens"
+
+
+def cached(key: str, build: Build) -> TokenStore:
+    """The store of this key, made if it is missing or damaged.
+
+    Two processes that want the same store do not both make it: the second waits. Where the cache cannot be written
+    to, the store lives in a temporary folder until this process ends.
+
+    Args:
+        key: From `token_key`.
+        build: Fills a writer and gives the facts to keep with it.
+
+    Raises:
+        ResourceError: The disk is full.
+        NotWorthKeepingError: From ``build``; nothing is kept.
+    """
+    folder = tokens_folder() / key[:32]
+    try:
+        with _turn(folder):
+            store = _open(folder)
+            if store is None:
+                with new_folder(folder) as partial:
+                    _fill(partial, build)
+                store = TokenStore(folder)
+                _make_room(keep=folder)
+            else:
+                os.utime(folder)  # read lately, for _make_room
+            return store
+    except PermissionError:
+        return _temporary(build)
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            return _temporary(build)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"{tokens_folder()}: the disk is full while tokens are written",
+                fix="Free some space, or name a folder on another disk in FTKIT_TOKEN_CACHE.",
+            ) from None
+        raise
+
+
+def _open(folder: Path) -> TokenStore | None:
+    if not folder.is_dir():
+        return None
+    try:
+        return TokenStore(folder)
+    except DamagedStoreError as error:
+        log.warning("the token cache is damaged and is made again: %s", error)
+        shutil.rmtree(folder)
+        return None
+
+
+def _fill(folder: Path, build: Build) -> None:
+    with StoreWriter(folder) as writer:
+        writer.finish(build(writer))
+
+
+def _temporary(build: Build) -> TokenStore:
+    log.warning("%s cannot be written to, so tokens are not kept", tokens_folder())
+    with tempfile.TemporaryDirectory(prefix="ftkit-tokens-") as name:
+        _fill(Path(name), build)
+        # The store keeps its files open, so they outlive their names and vanish with this process.
+        return TokenStore(Path(name))
+
+
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Wait until no other process works on this entry; the operating system lets go when one dies."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process is preparing the same data; waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _make_room(keep: Path) -> None:
+    """Remove the entries not used for longest until the cache is within ``FTKIT_TOKEN_CACHE_GIB``; and wrecks.
+
+    An entry in use by another process may go: its files stay readable until that process closes them.
+    """
+    chosen = os.environ.get("FTKIT_TOKEN_CACHE_GIB", "")
+    limit = int(float(chosen) * (1 << 30)) if chosen else DEFAULT_LIMIT_BYTES
+    entries = sorted((entry for entry in keep.parent.iterdir() if entry.is_dir()), key=lambda entry: -_used(entry))
+    total = 0
+    for entry in entries:
+        wreck = entry.name.startswith(PARTIAL_PREFIX)
+        total += 0 if wreck else _size(entry)
+        if entry == keep or (wreck and time.time() - _used(entry) < _ABANDONED_S) or (not wreck and total <= limit):
+            continue
+        log.info("token cache: %s removed (the limit is %s)", entry.name, format_bytes(limit))
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _used(folder: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):
+        return folder.stat().st_mtime
+    return 0.0
+
+
+def _size(folder: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return sum(file.stat().st_size for file in folder.iterdir())
+    return 0

@@ -1,0 +1,43 @@
+"""The process of its own in which exports are read as their users will read them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ftkit.errors import ModelError
+
+PROCESS = Path(__file__).with_name("verify_process.py")
+TIMEOUT_S = 1800
+
+
+@contextlib.contextmanager
+def read_alone(job: dict[str, Any]) -> Iterator[Path]:
+    """Run ``verify_process.py``, which has nothing of ftkit and no network.
+
+    Args:
+        job: What to read and to measure; see that file.
+
+    Yields:
+        The folder with what it found; gone afterwards.
+
+    Raises:
+        ModelError: It ended with an error.
+        TimeoutExpired: It did not end.
+    """
+    with tempfile.TemporaryDirectory(prefix="ftkit-verify-") as scratch:
+        written = Path(scratch) / "job.json"
+        written.write_text(json.dumps(job), encoding="utf-8")
+        # -P -E: neither the script's folder nor PYTHONPATH can slip a module in.
+        command = [sys.executable, "-P", "-E", str(PROCESS), str(written), scratch]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise ModelError(lines[-1] if lines else f"the process ended with status {done.returncode}")
+        yield Path(scratch)
