@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # What tests tokenise is no use to the person whose machine they run on.
-_TOKENS = tempfile.TemporaryDirectory(prefix="ftkit-test-tokens-")
-os.environ["FTKIT_TOKEN_CACHE"] = _TOKENS.name
+os.environ["FTKIT_TOKEN_CACHE"] = tempfile.mkdtemp(prefix="ftkit-test-tokens-")
 
 import pytest
 
 from ftkit.errors import FtkitError
 from ftkit.models.find import find_base
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(os.environ["FTKIT_TOKEN_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

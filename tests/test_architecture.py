@@ -62,7 +62,8 @@ ORDER = {
         "optimizer", "checkpoint", "documents", "isolation", "moments", "trainer", "",
     ],
     "export": [
-        "process", "manifest", "card", "probes", "contract_cases", "token_contract", "write", "verify_process", "verify", "",
+        "manifest", "card", "probes", "process", "contract_cases", "token_contract", "write", "verify_process",
+        "verify", "",
     ],
 }  # fmt: skip
 

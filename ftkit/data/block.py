@@ -60,7 +60,7 @@ class BlockReader:
         builder = ArrayBuilder()
         result = TokenArrays(arrays={})
         # Not splitlines, which also splits at carriage returns: those are white space inside a row.
-        for number, line in zip(numbers, lines.removesuffix(b"\n").split(b"\n"), strict=True):
+        for number, line in zip(numbers, lines.split(b"\n")[:-1], strict=True):
             where = place(name, style, number)
             try:
                 sample = self.sample(line, where)

@@ -211,9 +211,26 @@ def _require_public(name: Any) -> None:
         raise SecurityError(f"a chat template cannot keep {name!r} in a namespace")
 
 
-def _environment(now: datetime.datetime) -> ImmutableSandboxedEnvironment:
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, quicker at ``message.role``.
+
+    Jinja looks for an attribute before it looks for a key, and a plain dict answers each such question with an
+    exception, which takes most of a template's time.
+    """
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """As Jinja has it; a key that no attribute of dicts hides is taken at once."""
+        if type(obj) is dict and attribute in obj and attribute not in _OF_DICTS:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+_OF_DICTS = frozenset(dir(dict))
+
+
+def _environment(now: datetime.datetime) -> _Environment:
     """Jinja as transformers sets it up. The sandbox also bounds ranges."""
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _to_json

@@ -157,8 +157,6 @@ class Encoder:
 
     def _templated(self, rendered: Rendered) -> list[Encoded]:
         answers = [*rendered.answers, *(rendered.context or ())]
-        for answer in answers:
-            self._require_stop(rendered.text, answer)
         tokens = _Tokens(self._text, rendered.text, answers)
         if not all(tokens.knows(answer.begin) for answer in answers):
             if len(answers) > 1:
@@ -201,18 +199,17 @@ class Encoder:
         if self._bos and ids[:2] == self._bos * 2:
             raise RenderFault("BOS stands twice at the start", "Remove bos_token from the data or the template.")
 
-    def _require_stop(self, text: str, answer: Answer, tokens: _Tokens | None = None) -> None:
+    def _require_stop(self, text: str, answer: Answer, tokens: _Tokens) -> None:
         """An answer must end with a control token that stands there as itself, not as `unk` for something unknown."""
-        spelled = tuple(self._control.contents.values())
-        if tokens is not None:
-            cut = tokens.knows(answer.end) and tokens.at(answer.end) > tokens.at(answer.begin)
-            spelled = (self._control.contents.get(tokens.ids[tokens.at(answer.end) - 1], ""),) if cut else ()
-        if not any(spelled) or not text.endswith(spelled, answer.begin, answer.end):
-            raise RenderFault(
-                "the chat template does not end the assistant's turn with a control token, so the model could never "
-                "learn to stop",
-                OTHER_TEMPLATE,
-            )
+        if tokens.knows(answer.end) and tokens.at(answer.end) > tokens.at(answer.begin):
+            content = self._control.contents.get(tokens.ids[tokens.at(answer.end) - 1])
+            if content is not None and text.endswith(content, answer.begin, answer.end):
+                return
+        raise RenderFault(
+            "the chat template does not end the assistant's turn with a control token, so the model could never "
+            "learn to stop",
+            OTHER_TEMPLATE,
+        )
 
 
 def example_of(encoded: Encoded, sample: Sample) -> TokenizedExample:

@@ -131,7 +131,7 @@ def _format_of(file: DataFile, source: Source, encoder: EncoderSettings) -> str:
     any_row = False
     for block in itertools.islice(read_blocks(file, block_bytes=1 << 16), 64):
         any_row = any_row or bool(block.problems)
-        for number, line in zip(block.numbers, block.lines.split(b"\n"), strict=False):
+        for number, line in zip(block.numbers, block.lines.split(b"\n")[:-1], strict=True):
             any_row = True
             where = place(file.name, block.style, number)
             row = parse_line(line, where)

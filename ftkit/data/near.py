@@ -13,8 +13,8 @@ What bounds the work: in each band a row meets the first eight different rows th
 it is compared with the first and the three that agree best. So a row in a crowd of similar rows may be missed if it
 is near to few of them. Work and memory grow in proportion to the rows, whatever they contain.
 
-Rows with fewer than nine n-grams are compared for equal tokens only. From nine on, a replaced last token leaves a
-similarity of 0.8; below, one replaced token already is too much.
+Rows with fewer than nine n-grams besides boilerplate are compared for equal tokens only. From nine on, a replaced
+last token leaves a similarity of 0.8; below, one replaced token already is too much.
 
 Source:
     Broder 1997, "On the resemblance and containment of documents"; Leskovec, Rajaraman and Ullman, "Mining of Massive

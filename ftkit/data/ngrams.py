@@ -86,8 +86,8 @@ class NGrams:
         different = rows[np.unique(self.fingerprints, return_index=True)[1]]
         different.sort()  # in file order, which is the order of the memory map
         windows = int(np.maximum(sequences.lengths(different) - NGRAM + 1, 0).sum())
-        # Sixty-four slots an n-gram while the table is small, so that two seldom meet in one: they could pass the limit
-        # together that neither does alone. Many meet in a full-size table, but there the limit is in the hundreds.
+        # Sixty-four slots an n-gram while the table is small, so that two seldom meet: together they could pass
+        # a limit that neither passes alone. Many meet in a full table, but there the limit is in the hundreds.
         bits = min(MAX_TABLE_BITS, max(12, (64 * windows).bit_length()))
         self._slots = np.uint64((1 << bits) - 1)
         counts = np.zeros(1 << bits, np.int32)

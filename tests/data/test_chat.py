@@ -103,6 +103,15 @@ def test_a_tools_schema_and_a_calls_arguments_pass_as_they_are():
     assert rendered == by_transformers(text, turns, (TOOL,), ask=False)
 
 
+def test_a_key_named_like_a_method_of_dicts_is_the_method_as_in_jinja():
+    text = (
+        "{{ messages[0].get('name') }}{{ messages[0].keys is callable }}{{ messages[0]['keys'] }}{{ messages[0].x }}"
+    )
+    turns = [Turn(role="user", content="hi", fields={"name": "Ann", "keys": "k", "x": 1})]
+
+    assert chat(text).render(turns, ask=False)[0] == by_transformers(text, turns, ask=False) == "AnnTruek1"
+
+
 def test_keys_that_are_null_are_missing_as_transformers_has_them():
     text = "{{ messages[0].name is defined }}{{ messages[1].tool_calls is defined }}"
     turns = [Turn(role="user", content="hi", fields={"name": None}), Turn(role="assistant", content="", fields=CALL)]

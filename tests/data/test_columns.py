@@ -90,6 +90,7 @@ def test_every_key_that_no_format_knows_is_refused_in_one_pass():
         ("{{ tags | join(', ') }}", "x, y"),
         ("{{ tags | tojson }}", '["x", "y"]'),
         ("{{ {'q': question} | tojson }}", '{"q": "a <b> & \'c\'?"}'),
+        ("{{ ['é'] | tojson }}", '["é"]'),
         ("{{ row['Full name'] }}", "Ada"),
         ("{{ empty or '-' }}{{ missing | default('none') }}", "-none"),
         ("{% if missing is defined %}{{ missing }}{% else %}no{% endif %}", "no"),

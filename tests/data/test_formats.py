@@ -462,7 +462,7 @@ def test_an_alpaca_row_that_cannot_be_read_is_refused_by_field(row, expected):
 
 def test_answers_inside_a_prompt_are_context_unless_they_are_marked():
     row = {
-        "prompt": [USER, ASSISTANT, USER, ASSISTANT | {"train": True}, USER],
+        "prompt": [USER, ASSISTANT, USER, ASSISTANT | {"train": True}, USER | {"name": "Ada"}],
         "completion": [ASSISTANT],
         "tools": [WEATHER],
     }

@@ -112,6 +112,14 @@ def test_the_beginning_token_comes_from_the_template_alone_or_else_once_from_the
     assert marked(tokenize(conversation("hi", "yo", kind="exchange"), tokenizer), tokenizer) == expected
 
 
+def test_a_beginning_token_that_the_tokenizer_has_but_does_not_write_is_not_put_in_front_of_plain_text():
+    tokenizer = tiny_tokenizer(template=None)
+    tokenizer.bos_token = "<s>"
+    assert tokenizer("hi")["input_ids"] == [75, 76]
+
+    assert marked(tokenize(conversation("hi", "yo", kind="exchange"), tokenizer), tokenizer) == "hi⟦yo<|im_end|>⟧"
+
+
 def test_a_template_that_writes_the_beginning_token_twice_is_refused():
     tokenizer = tiny_tokenizer(template="{{ bos_token }}" + CHATML_WITH_BOS, bos=True)
 
@@ -286,8 +294,12 @@ def test_a_last_answer_that_is_context_only_leaves_nothing_to_train_where_only_t
     with pytest.raises(RenderFault, match=r"train_on is last, and the last answer is kept out") as caught:
         tokenize(sample, tiny_tokenizer(), train_on="last")
     assert caught.value.field == "turn 3"
-    with pytest.raises(RenderFault, match="no answer of this row is to be trained"):
-        tokenize(conversation("hi", kept_out("yo")), tiny_tokenizer())
+    for sample, text in (
+        (conversation("hi", kept_out("yo")), CHATML),
+        (conversation("hi", kept_out("yo"), kind="exchange"), None),
+    ):
+        with pytest.raises(RenderFault, match="no answer of this row is to be trained"):
+            tokenize(sample, tiny_tokenizer(template=text))
 
 
 # What a template does to answers
@@ -373,6 +385,13 @@ def test_an_empty_thought_that_the_generation_prompt_writes_is_not_missed_in_the
     assert marked(tokenize(sample, zoo_tokenizer(quiet)), zoo_tokenizer(quiet)).endswith(
         "</think>\n\n⟦yo<|im_end|>⟧\n"
     )
+
+
+def test_of_white_space_a_template_may_do_with_less_or_more_than_the_row():
+    tokenizer = zoo_tokenizer(template("qwen3"))
+    example = tokenize(conversation("hi", "<think>hm</think>\nyo"), tokenizer)
+
+    assert marked(example, tokenizer).endswith("assistant\n⟦<think>\nhm\n</think>\n\nyo<|im_end|>⟧\n")
 
 
 def test_an_unknown_character_at_the_end_is_not_taken_for_the_stop_token():

@@ -276,6 +276,12 @@ def compared_pairs(monkeypatch, rows):
     return within(rows), sum(counted)
 
 
+def test_rows_that_share_a_prompt_alone_are_not_even_compared(monkeypatch):
+    prompt = words(300, 0)
+
+    assert compared_pairs(monkeypatch, [prompt + words(20, seed) for seed in range(1, 300)]) == ([], 0)
+
+
 def test_rows_that_are_all_equal_are_joined_to_the_first_without_comparing_any(monkeypatch):
     row = words(60, 0)
 

@@ -181,8 +181,10 @@ def test_csv_lines_may_end_as_on_any_system_and_blank_ones_are_skipped(ends, tmp
 def test_a_csv_file_is_cut_nowhere_by_the_pieces_that_it_is_read_in(tmp_path, monkeypatch):
     monkeypatch.setattr("ftkit.data.sources.separated.CHUNK_BYTES", 7)
     (tmp_path / "pairs.csv").write_bytes(CSV.encode())
+    (tmp_path / "latin.csv").write_bytes(b"a,b\nx,y\nx,y\nx,caf\xe9\n")
 
     assert rows(tmp_path / "pairs.csv") == PAIRS
+    assert problems(tmp_path / "latin.csv") == ["latin.csv:4: not UTF-8 text (byte 0xe9)\n  Save the file as UTF-8."]
 
 
 # Faults of whole files.

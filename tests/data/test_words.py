@@ -54,9 +54,10 @@ TOKENIZERS = {
     "Mistral Nemo": build(split_by(KNOWN_PATTERNS["GPT-2"])),
 }
 FRAGMENTS = [
-    " ", "  ", "\n", "\r", "\t", "\x0b", "\x1c", "\x85", "\u00a0", "\u2003", "\u3000", "'s", "'S", "'ll", "'", "e", "é", "e\u0301",
-    "\u0301", "\u0338", "word", "Word", "12", "345", "²", "Ⅷ", "١", ".", "...", "—", "$", "中文", "ß", "🙂", "\u200d", "<|im_start|>", "<|im_end|>",
-    "<|im_", "end|>", "_", "the", " the", "a ", "=", "\\", "\x00", "ǆ", "a.b", "x1", "1x", "é.", "a\n", "9\n", "'s.", "`", "~", "@",
+    " ", "  ", "\n", "\r", "\t", "\x0b", "\x1c", "\x85", "\u00a0", "\u2003", "\u3000", "'s", "'S", "'ll", "'", "e", "é",
+    "e\u0301", "\u0301", "\u0338", "word", "Word", "12", "345", "²", "Ⅷ", "١", ".", "...", "—", "$", "中文", "ß", "🙂",
+    "\u200d", "<|im_start|>", "<|im_end|>", "<|im_", "end|>", "_", "the", " the", "a ", "=", "\\", "\x00", "ǆ",
+    "a.b", "x1", "1x", "é.", "a\n", "9\n", "'s.", "`", "~", "@",
 ]  # fmt: skip
 texts = st.lists(st.sampled_from(FRAGMENTS) | st.characters(exclude_categories=["Cs"]), max_size=24).map("".join)
 

@@ -194,7 +194,7 @@ def test_a_packed_step_of_smollm2_is_the_step_of_its_rows_one_by_one(method, smo
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("method", "compute"),
-    [("lora", torch.float32), ("lora", torch.bfloat16), ("qlora-nf4", torch.float32), ("qlora-int8", torch.float32)],
+    [("lora", torch.float32), ("lora", torch.bfloat16), ("qlora-nf4", torch.float32)],
 )
 def test_smollm2_is_proven_in_a_moment(method, compute, smollm2):
     model = attached(smollm2.folder, method)
@@ -203,3 +203,23 @@ def test_smollm2_is_proven_in_a_moment(method, compute, smollm2):
     assert isolates(model, compute=compute) is None
 
     assert time.process_time() - began < 20  # one second on an idle core
+
+
+@pytest.mark.real
+def test_in_8_bits_smollm2_rounds_by_its_neighbours_side_by_side_as_in_a_pack_and_only_that(smollm2):
+    model = attached(smollm2.folder, "qlora-int8").eval()
+    method = next(case for case in CASES if case.id == "qlora-int8").method()
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(49152, (3, 10), generator=generator)
+
+    def distance_side_by_side():
+        with torch.no_grad():
+            together = model(input_ids=rows, attention_mask=torch.ones_like(rows), use_cache=False).logits
+            alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows]
+        pairs = zip(together, alone, strict=True)
+        return max(((ours - own).norm(dim=-1) / own.norm(dim=-1)).max().item() for ours, own in pairs)
+
+    assert distance_side_by_side() > 0.01  # without any pack
+    with method.float32_arithmetic(model):
+        assert distance_side_by_side() < 1e-3
+        assert isolates(model, compute=torch.float32) is None

@@ -11,7 +11,7 @@ from ftkit.errors import RecipeError
 from ftkit.methods import METHODS, LoRAMethod
 from ftkit.train import documents
 from ftkit.train.documents import Documents, documents_cut
-from ftkit.train.isolation import PROVEN, Packing, choose_packing, isolates
+from ftkit.train.isolation import PROVEN, PROVEN_BUT_FOR_ROUNDING, Packing, choose_packing, isolates
 from tests.contract.cases import CASES
 from tests.tiny import SIZES
 
@@ -187,7 +187,7 @@ def test_a_proof_leaves_no_trace():
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def decide(asked, *, method=None, micro=False, model=None):
+def decide(asked, *, method=None, micro=False, model=None, exact=True):
     asked_of_model = []
 
     def proof():
@@ -195,7 +195,9 @@ def decide(asked, *, method=None, micro=False, model=None):
         return model
 
     try:
-        return choose_packing(asked, method_refuses=method, micro_batch_size_is_set=micro, proof=proof)
+        return choose_packing(
+            asked, method_refuses=method, micro_batch_size_is_set=micro, proof=proof, exact_forward=exact
+        )
     finally:
         decide.ran = bool(asked_of_model)
 
@@ -206,6 +208,11 @@ def test_auto_packs_where_it_is_proven_and_says_why_where_not():
     assert decide("auto", method="it prompts") == Packing(on=False, reason="it prompts")
     assert not decide("auto", micro=True).on
     assert "train.micro_batch_size" in decide("auto", micro=True).reason
+
+
+def test_products_in_8_bits_are_not_called_proven_without_reserve():
+    assert decide("auto", exact=False) == Packing(on=True, reason=PROVEN_BUT_FOR_ROUNDING)
+    assert decide("auto", exact=False, model="it leaks") == Packing(on=False, reason="it leaks")
 
 
 def test_packing_that_is_asked_for_and_cannot_be_had_is_refused():
