@@ -46,7 +46,7 @@ ORDER = {
         "formats.fields", "formats.tools", "formats.turns", "formats.text", "formats.messages",
         "formats.prompt_completion", "formats.alpaca", "formats.sharegpt", "formats.preference", "formats",
         "column_template", "columns", "arrays", "block", "worker", "pool", "store", "token_cache", "stored", "gather",
-        "tables", "summary", "prepare", "",
+        "tables", "summary", "prepare", "stream", "streaming", "",
     ],
     "models": [
         "known", "cache", "weights", "gguf", "find", "precision", "chat_template", "tokenizer", "vocabulary", "load",

@@ -103,7 +103,7 @@ class ArrayBuilder:
         """One row and its sequences."""
         texts = json.dumps(_texts(sample, encoded)).encode()
         digest = np.frombuffer(sample.digest[:16], ">u8")
-        group = int(digest[0]) if sample.group is None else _hash(sample.group)
+        group = group_key(sample)
         system = next((turn.content for turn in sample.turns if turn.role == "system"), None)
         answer = None if sample.kind == "text" else sample.turns[encoded[-1].turn].content
         place = len(self._sequences), len(encoded), len(texts), len(self._texts)
@@ -127,6 +127,13 @@ class ArrayBuilder:
             "spans": np.array(self._spans, "<i4").reshape(-1, 2),
             "texts": np.frombuffer(bytes(self._texts), np.uint8),
         }
+
+
+def group_key(sample: Sample) -> int:
+    """What stays together in the split: the hash of the sample's group, or of its content."""
+    if sample.group is not None:
+        return _hash(sample.group)
+    return int.from_bytes(sample.digest[:8], "big")
 
 
 def _texts(sample: Sample, encoded: Sequence[Encoded]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class BlockReader:
             try:
                 sample = self.sample(line, where)
                 encoded = self.encoder.encode(sample)
-            except _Faulty as fault:
+            except LineFault as fault:
                 result.problems.append(fault.problem)
                 continue
             except (RowFault, RenderFault) as fault:
@@ -83,11 +83,11 @@ class BlockReader:
 
         Raises:
             RowFault: Its fields are not what the format wants.
-            _Faulty: It is no JSON object.
+            LineFault: It is no JSON object.
         """
         row = parse_line(line, where)
         if isinstance(row, Problem):
-            raise _Faulty(row)
+            raise LineFault(row)
         group = self._group(row)
         return Sample(
             content=self.format.read(self.columns.apply(row)), kind=self.format.kind, place=where, group=group
@@ -102,7 +102,7 @@ class BlockReader:
         return repr(row[name])
 
 
-class _Faulty(ValueError):  # noqa: N818 - caught in the same file
+class LineFault(ValueError):  # noqa: N818 - collected into a DataError, never shown by itself
     """A line that is no row."""
 
     def __init__(self, problem: Problem) -> None:

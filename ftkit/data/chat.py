@@ -212,11 +212,22 @@ def _require_public(name: Any) -> None:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, quicker at ``message.role``.
+    """Jinja's sandbox, made quicker at what templates do all the time: ``message.role``, ``text.strip()``.
 
     Jinja looks for an attribute before it looks for a key, and a plain dict answers each such question with an
-    exception, which takes most of a template's time.
+    exception. And it asks anew, in dozens of questions about the type, whether ``strip`` of a text is safe.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._safe: dict[tuple[type, str], bool] = {}
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """As Jinja has it, which decides by the object's type and the attribute's name."""
+        key = type(obj), attr
+        if key not in self._safe:
+            self._safe[key] = super().is_safe_attribute(obj, attr, value)
+        return self._safe[key]
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """As Jinja has it; a key that no attribute of dicts hides is taken at once."""

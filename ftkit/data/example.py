@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 IGNORED = -100  # the label that cross-entropy leaves out
 
@@ -30,6 +30,15 @@ class TokenizedExample:
     answer: str | None
     place: str
     question: str | None = None
+
+    def cut(self, max_length: int) -> TokenizedExample:
+        """The beginning of it."""
+        return replace(
+            self,
+            input_ids=self.input_ids[:max_length],
+            labels=self.labels[:max_length],
+            answer_start=min(self.answer_start, max_length),
+        )
 
     @property
     def supervised_tokens(self) -> int:

@@ -15,10 +15,10 @@ from ftkit.data.formats import FORMATS, RowFault, detect_format
 from ftkit.data.pool import Pool
 from ftkit.data.report import SourceFile
 from ftkit.data.rows import Role
-from ftkit.data.sources import DataFile, Source, open_files, parse_line, place, read_blocks
+from ftkit.data.sources import Block, DataFile, Source, open_files, parse_line, place, read_blocks
 from ftkit.data.store import StoreWriter
 from ftkit.data.stored import NamedStore
-from ftkit.data.token_cache import NotWorthKeepingError, cached, token_key
+from ftkit.data.token_cache import NotWorthKeepingError, cached, temporary, token_key
 from ftkit.errors import DataError, Problem
 from ftkit.files import sha256_file
 
@@ -69,6 +69,7 @@ def gather(
     group_by: str | None,
     workers: int,
     progress: Callable[[int, int], None],
+    first_rows: int | None = None,
 ) -> Gathered:
     """Read, check and tokenise every source, or take it from the cache.
 
@@ -78,6 +79,7 @@ def gather(
         group_by: Column whose equal values stay on one side of the split.
         workers: Processes; 0 for none besides this one.
         progress: Called with bytes done and bytes in all.
+        first_rows: Read only about so many rows of each training file, and keep nothing of them in the cache.
     """
     found = Gathered()
     listed: list[tuple[int, DataFile]] = []
@@ -94,7 +96,8 @@ def gather(
             # A column that keeps the training rows' groups together means nothing in a file that is never split.
             grouped = group_by if parts[index].role == "train" else None
             settings = BlockSettings(encoder=encoder, format=form, columns=source.columns, group_by=grouped)
-            _read_group(files, settings, pool, index, found, meter)
+            limit = first_rows if parts[index].role == "train" else None
+            _read_group(files, settings, pool, index, found, meter, first_rows=limit)
     return found
 
 
@@ -107,7 +110,7 @@ def _groups(
     size = 0
     for index, file in listed:
         try:
-            form = _format_of(file, parts[index].source, encoder)
+            form = format_of(file, parts[index].source, encoder)
         except DataError as error:
             found.note(error.problems)
             continue
@@ -121,7 +124,7 @@ def _groups(
         yield current[0], group, current[1]
 
 
-def _format_of(file: DataFile, source: Source, encoder: EncoderSettings) -> str:
+def format_of(file: DataFile, source: Source, encoder: EncoderSettings) -> str:
     """The format that a file's first readable row has; or the one that was named.
 
     Raises:
@@ -159,10 +162,17 @@ def _no_template(where: str) -> Problem:
 
 
 def _read_group(
-    files: list[DataFile], settings: BlockSettings, pool: Pool, index: int, found: Gathered, meter: _Meter
+    files: list[DataFile],
+    settings: BlockSettings,
+    pool: Pool,
+    index: int,
+    found: Gathered,
+    meter: _Meter,
+    *,
+    first_rows: int | None,
 ) -> None:
     before = [_state(file.path) for file in files]
-    digests = [sha256_file(file.path) for file in files]
+    digests = [sha256_file(file.path) for file in files] if first_rows is None else [""] * len(files)
     size = sum(file.path.stat().st_size for file in files)
 
     def build(writer: StoreWriter) -> dict[str, object]:
@@ -170,7 +180,8 @@ def _read_group(
         rows, styles = [], []
         for number, file in enumerate(files):
             done, style = 0, "line"
-            for block, arrays in pool.read(read_blocks(file), settings, file.name, small=size < SMALL_BYTES):
+            blocks = read_blocks(file) if first_rows is None else _first(read_blocks(file), first_rows)
+            for block, arrays in pool.read(blocks, settings, file.name, small=size < SMALL_BYTES):
                 problems = [*block.problems, *arrays.problems]
                 found.note(problems)
                 faults += len(problems)
@@ -189,7 +200,10 @@ def _read_group(
 
     kinds = [f"{file.kind}|{file.compression}|{file.part}" for file in files]
     try:
-        store = cached(token_key(list(zip(digests, kinds, strict=True)), settings), build)
+        if first_rows is None:
+            store = cached(token_key(list(zip(digests, kinds, strict=True)), settings), build)
+        else:
+            store = temporary(build)
     except NotWorthKeepingError:
         return
     meter.reach(size)
@@ -197,6 +211,15 @@ def _read_group(
     found.stores.append(NamedStore(store=store, names=names, styles=tuple(store.facts["styles"]), source=index))
     for name, digest, rows in zip(names, digests, store.facts["rows_of_files"], strict=True):
         found.files.append(SourceFile(path=name, sha256=digest, format=settings.format, rows=rows))
+
+
+def _first(blocks: Iterator[Block], rows: int) -> Iterator[Block]:
+    """Blocks until so many rows are read."""
+    for block in blocks:
+        yield block
+        rows -= len(block.numbers) + len(block.problems)
+        if rows <= 0:
+            return
 
 
 def _state(path: Path) -> tuple[Any, ...]:

@@ -34,7 +34,7 @@ from ftkit.data.summary import (
 from ftkit.data.tables import examples_of, row_table, token_ids
 from ftkit.errors import DataError, Problem
 from ftkit.recipe import DataSection
-from ftkit.recipe.sections import SourceSection
+from ftkit.recipe.sections import ReplaySection, SourceSection
 
 MOST_WORKERS = 8
 
@@ -66,6 +66,7 @@ def prepare(
     progress: Callable[[int, int], None] | None = None,
     takes_pairs: bool = False,
     limits: Sequence[int] = (),
+    first_rows: int | None = None,
 ) -> PreparedData:
     """Read, check, tokenise, split and mix the data of a recipe.
 
@@ -77,18 +78,20 @@ def prepare(
         takes_pairs: Whether preference pairs are welcome: to be looked at, not to be trained on as if the rejected
             answers were not there.
         limits: Further lengths for the report's table of what a limit would cut.
+        first_rows: Read only about so many rows of each training file.
 
     Raises:
         DataError: Listing every fault of every row in one pass (up to a limit).
         MissingPartError: A source needs a package that is not installed.
     """
-    parts = _parts(settings)
+    parts = parts_of(settings)
     gathered = gather(
         parts,
         encoder,
         group_by=settings.group_by,
         workers=_workers(settings.workers),
         progress=progress or _show_nothing,
+        first_rows=first_rows,
     )
     if gathered.problems:
         raise DataError(_listed(gathered))
@@ -118,13 +121,13 @@ def prepare(
     )
 
 
-def _parts(settings: DataSection) -> list[Part]:
+def parts_of(settings: DataSection) -> list[Part]:
     """Every source that the section names, and what its rows are for."""
 
     def source(path: str) -> Source:
         return Source(path=path, format=settings.format, columns=settings.columns)
 
-    def of(section: SourceSection) -> Source:
+    def of(section: SourceSection | ReplaySection) -> Source:
         return Source(
             path=section.path,
             format=settings.format if section.format == "auto" else section.format,
@@ -187,15 +190,11 @@ def _plan_settings(settings: DataSection, seed: int) -> PlanSettings:
 
 
 def _mixes(settings: DataSection, parts: Sequence[Part]) -> list[SourceMix]:
-    sections: list[SourceSection | None] = [*settings.train, *([None] * (len(parts) - len(settings.train)))]
+    mixes = [SourceMix(role="train", weight=one.weight, max_rows=one.max_rows) for one in settings.train]
+    mixes += [SourceMix(role=part.role) for part in parts[len(mixes) :]]
     if settings.replay is not None:
-        sections[-1] = settings.replay
-    return [
-        SourceMix(role=part.role) if section is None else SourceMix(
-            role=part.role, weight=section.weight, max_rows=section.max_rows
-        )
-        for part, section in zip(parts, sections, strict=True)
-    ]  # fmt: skip
+        mixes[-1] = SourceMix(role="replay", max_rows=settings.replay.max_rows)
+    return mixes
 
 
 def _require_no_pairs(gathered: Gathered) -> None:

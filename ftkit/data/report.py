@@ -47,6 +47,7 @@ class DataReport:
         chat_template: Whether rows were rendered by a chat template.
         digest: SHA-256 of all that is trained on and validated with, in order.
         files: What was read.
+        streamed: Whether training reads on beyond the rows that this report is about, the first ones of each file.
     """
 
     rows_in: int
@@ -75,6 +76,7 @@ class DataReport:
     chat_template: bool
     digest: str
     files: list[SourceFile]
+    streamed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As written to data_report.json."""

@@ -110,6 +110,15 @@ class StoredExamples(Sequence[TokenizedExample]):
         return keys
 
     @property
+    def group_keys(self) -> set[int]:
+        """What each one's row is split by."""
+        found: set[int] = set()
+        for which, named in enumerate(self.stores):
+            sequences = self.chosen[self.chosen[:, 0] == which, 1]
+            found |= set(named.store.rows["group"][named.store.sequences["row"][sequences]].tolist())
+        return found
+
+    @property
     def rows_truncated(self) -> int:
         """How many rows have a sequence that is cut."""
         return len(np.unique(self.row_keys[self.truncated]))

@@ -85,10 +85,10 @@ def cached(key: str, build: Build) -> TokenStore:
                 os.utime(folder)  # read lately, for _make_room
             return store
     except PermissionError:
-        return _temporary(build)
+        return _unkept(build)
     except OSError as error:
         if error.errno == errno.EROFS:
-            return _temporary(build)
+            return _unkept(build)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(
                 f"{tokens_folder()}: the disk is full while tokens are written",
@@ -113,8 +113,13 @@ def _fill(folder: Path, build: Build) -> None:
         writer.finish(build(writer))
 
 
-def _temporary(build: Build) -> TokenStore:
+def _unkept(build: Build) -> TokenStore:
     log.warning("%s cannot be written to, so tokens are not kept", tokens_folder())
+    return temporary(build)
+
+
+def temporary(build: Build) -> TokenStore:
+    """A store that vanishes with this process."""
     with tempfile.TemporaryDirectory(prefix="ftkit-tokens-") as name:
         _fill(Path(name), build)
         # The store keeps its files open, so they outlive their names and vanish with this process.

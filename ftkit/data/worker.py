@@ -1,7 +1,7 @@
 """``python -m ftkit.data.worker``: one process that tokenises blocks for `ftkit.data.pool`.
 
-A program of its own rather than a child of `multiprocessing`: it imports neither torch nor transformers and so takes a
-fraction of their memory, a caller needs no ``if __name__ == "__main__"``, and nothing is pickled. It ends when its
+A program of its own rather than a child of `multiprocessing`: it imports neither torch nor transformers and so takes
+a fraction of their memory, a caller needs no ``if __name__ == "__main__"``, and nothing is pickled. It ends when its
 input does, so it cannot outlive its caller.
 """
 

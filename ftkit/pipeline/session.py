@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftkit.data.prepare import PreparedData, prepare
 from ftkit.data.settings import encoder_settings
+from ftkit.data.streaming import prepare_stream
 from ftkit.methods import Method, method_of
 from ftkit.models.find import BaseModel, find_base
 from ftkit.models.load import load_model
@@ -90,12 +91,16 @@ class Session:
             today=self.today,
         )
         with ProgressBar("preparing data, MiB", 1) as bar:
-            return prepare(
-                data,
-                encoder,
-                seed=self.recipe.train.seed,
-                progress=lambda done, total: bar(done >> 20, max(1, total >> 20)),
-            )
+            train = self.recipe.train
+
+            def show(done: int, total: int) -> None:
+                bar(done >> 20, max(1, total >> 20))
+
+            if not data.streaming:
+                return prepare(data, encoder, seed=train.seed, progress=show)
+            assert train.max_steps is not None, "the recipe refuses streams without an end"
+            length = train.max_steps * train.batch_size
+            return prepare_stream(data, encoder, length=length, seed=train.seed, progress=show)
 
 
 def open_session(recipe: Recipe, *, today: datetime.date | None = None) -> Session:

@@ -30,6 +30,7 @@ class MethodSettings(Section):
         EXPORT_KINDS: What can be exported.
         UNMERGEABLE: Why there is no merged export; empty where there is one.
         NO_GRADIENT_CHECKPOINTING: Why activations cannot be recomputed; empty where they can.
+        NO_PACKING: Why examples cannot share a sequence; empty where they can.
         DEFAULT_LEARNING_RATE: Peak of AdamW where the recipe names none.
         ADAPTER_ENGINES: What serves the adapter as it is.
         TRAINABLE_SHARE: Trainable parameters over the base's, with default settings on smollm2-135m.
@@ -39,6 +40,7 @@ class MethodSettings(Section):
     EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]]
     UNMERGEABLE: ClassVar[str] = ""
     NO_GRADIENT_CHECKPOINTING: ClassVar[str] = ""
+    NO_PACKING: ClassVar[str] = ""
     DEFAULT_LEARNING_RATE: ClassVar[float]
     ADAPTER_ENGINES: ClassVar[tuple[str, ...]] = ("PEFT",)
     TRAINABLE_SHARE: ClassVar[float]
@@ -69,6 +71,7 @@ class FullSettings(MethodSettings):
 class _SoftPromptSettings(MethodSettings):
     """What prefix and prompt tuning share."""
 
+    NO_PACKING: ClassVar[str] = "its virtual tokens stand before a sequence, not before each example inside of one"
     EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter",)
 
     num_virtual_tokens: int = Field(default=20, ge=1, description="Learned positions in front of every text.")

@@ -55,11 +55,44 @@ class Recipe(Section):
                 ("train", "gradient_checkpointing"),
                 ("recipe",),
             )
-        if self.data.packing is True:
+        if self.data.packing is True and self.method.NO_PACKING:
             raise ClashError(
-                "packing true: isolation of packed examples is not proven for any method yet; use auto or false",
+                f"{self.recipe} cannot be trained with packing: {self.method.NO_PACKING}; use auto or false",
+                ("data", "packing"),
+                ("recipe",),
+            )
+        if self.data.packing is True and self.train.micro_batch_size != "auto":
+            raise ClashError(
+                "packs are cut by tokens, not by examples: leave micro_batch_size at auto, or set packing to false",
+                ("train", "micro_batch_size"),
                 ("data", "packing"),
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_stream_has_an_end_and_no_memory(self) -> Recipe:
+        data = self.data
+        if not data.streaming:
+            return self
+        if self.train.max_steps is None:
+            raise ClashError(
+                "streaming data has no length, so train.max_steps must say when training ends",
+                ("train", "max_steps"),
+                ("data", "streaming"),
+            )
+        needs_all = {
+            "dedup": data.dedup != "off",
+            "near_duplicates": data.near_duplicates is True,
+            "replay": data.replay is not None,
+            "evaluation": bool(data.evaluation),
+        }
+        for key, is_set in needs_all.items():
+            if is_set:
+                raise ClashError(f"streaming never sees all rows at once, which {key} needs", ("data", key))
+        for source in data.train:
+            for key, is_set in (("weight", source.weight != 1), ("max_rows", source.max_rows is not None)):
+                if is_set:
+                    raise ClashError(f"streaming never sees all rows at once, which {key} needs", ("data", "train"))
         return self
 
     def resolved(self) -> Recipe:

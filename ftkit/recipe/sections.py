@@ -94,8 +94,8 @@ class ModelSection(Section):
         return self
 
 
-class SourceSection(Section):
-    """One of several sources of rows."""
+class _Origin(Section):
+    """Where rows come from."""
 
     OBVIOUS_KEY: ClassVar[str | None] = "path"
 
@@ -104,12 +104,6 @@ class SourceSection(Section):
     )
     format: DataFormat = Field(default="auto", description="Overrides data.format for this source.")
     columns: dict[str, str] | None = Field(default=None, description="Overrides data.columns for this source.")
-    weight: float = Field(
-        default=1.0,
-        gt=0,
-        description="How often an epoch takes each row: 2 takes every row twice, 0.5 takes half of them, drawn by "
-        "seed.",
-    )
     max_rows: int | None = Field(default=None, ge=1, description="Take at most so many rows, drawn by seed.")
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub id.")
     subset: str | None = Field(default=None, description="Configuration of a hub id, where it has several.")
@@ -118,7 +112,18 @@ class SourceSection(Section):
     )
 
 
-class ReplaySection(SourceSection):
+class SourceSection(_Origin):
+    """One of several sources of rows."""
+
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="How often an epoch takes each row: 2 takes every row twice, 0.5 takes half of them, drawn by "
+        "seed.",
+    )
+
+
+class ReplaySection(_Origin):
     """General data mixed in, so that the model keeps what it could do before."""
 
     share: float = Field(

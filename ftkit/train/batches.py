@@ -64,6 +64,21 @@ class StepSampler(Sampler[int]):
             yield from sorted(step, key=lambda index: -self.lengths[index])
 
 
+class InOrder(StepSampler):
+    """The order of a stream, which is random already; its lengths are not known beforehand.
+
+    Args:
+        count: Examples.
+        batch_size: Examples in one optimizer step.
+    """
+
+    def __init__(self, count: int, *, batch_size: int) -> None:
+        super().__init__([0] * count, batch_size=batch_size, seed=0)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self)))
+
+
 def choose_micro_batch_size(lengths: Sequence[int], *, batch_size: int, device_type: str) -> int:
     """The largest divisor of ``batch_size`` whose forward passes stay within the device's token budget."""
     typical = sorted(lengths)[int(0.95 * (len(lengths) - 1))]

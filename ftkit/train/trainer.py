@@ -30,6 +30,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ftkit.data.collate import collate, collate_packed, split_packs
 from ftkit.data.example import TokenizedExample, lengths_of
+from ftkit.data.stream import StreamedExamples
 from ftkit.errors import ResourceError, TrainingStoppedError
 from ftkit.evaluate.loss import mean_loss, summed_loss
 from ftkit.machine import PeakMemory
@@ -37,7 +38,7 @@ from ftkit.models.load import quiet_transformers
 from ftkit.models.precision import arithmetic
 from ftkit.train.allocator import keep_freed_memory
 from ftkit.train.arguments import training_arguments
-from ftkit.train.batches import Examples, StepSampler, tokens_per_pack
+from ftkit.train.batches import Examples, InOrder, StepSampler, tokens_per_pack
 from ftkit.train.checkpoint import (
     checkpoint_folder,
     is_whole,
@@ -141,8 +142,10 @@ class _StepTrainer(Trainer):
         self.bar = ProgressBar("training", 1)
         self.stop = threading.Event()
         self.hooks: TrainingHooks | None = None
-        lengths = lengths_of(train)
-        self.sampler = StepSampler(lengths, batch_size=spec.batch_size, seed=spec.seed)
+        if isinstance(train, StreamedExamples):
+            self.sampler: StepSampler = InOrder(len(train), batch_size=spec.batch_size)
+        else:
+            self.sampler = StepSampler(lengths_of(train), batch_size=spec.batch_size, seed=spec.seed)
         join: Any = collate
         if spec.packing:
             pack_length = tokens_per_pack(next(model.parameters()).device.type)

@@ -162,6 +162,21 @@ def test_whatever_a_template_raises_is_a_fault_of_the_row_with_its_reason(text, 
         chat(text).render([HI], ask=False)
 
 
+def test_what_is_unsafe_stays_so_however_often_and_beside_whatever_it_is_tried():
+    attack = "{% if messages | length == 2 %}{{ messages[0].content.strip() }}{% else %}{{ ATTACK }}{% endif %}"
+    for attempt in (
+        "messages[0].content.__class__.a",
+        "messages.append(1)",
+        "messages[0].update(a=1)",
+        "messages.clear()",
+    ):
+        template = chat(attack.replace("ATTACK", attempt))
+        for _ in range(3):
+            assert template.render([HI, YO], ask=False)[0] == "hi"
+            with pytest.raises(RenderFault, match="is unsafe"):
+                template.render([HI], ask=False)
+
+
 def test_a_template_that_is_not_jinja_is_refused_with_the_line():
     with pytest.raises(RenderFault, match=r"is not valid Jinja: Encountered unknown tag 'fi'.* \(line 2\)"):
         chat("{% if true %}\n{% fi %}").render([HI], ask=False)

@@ -159,11 +159,6 @@ def test_a_template_around_every_text_makes_no_rows_alike():
     assert within(rows) == []
 
 
-@pytest.mark.parametrize(("rows", "limit"), [(2, 2), (3, 2), (6, 3), (20, 10), (200, 10), (220, 11), (10_000, 500)])
-def test_boilerplate_begins_at_half_of_a_few_rows_and_a_twentieth_of_many(rows, limit):
-    assert common_limit(rows) == limit
-
-
 def test_as_many_near_rows_as_the_limit_are_found_and_one_more_are_boilerplate():
     row = words(100, 0)
     copies = [[*row[:99], last] for last in range(11)]  # 95 n-grams in common

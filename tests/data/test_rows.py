@@ -6,7 +6,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftkit.data.ngrams import chunks
 from ftkit.data.rows import content_ids, mix64
 from tests.data.planning import digests
 
@@ -27,12 +26,3 @@ def test_numbers_are_mixed_as_splitmix64_does():
     steps = np.array([1, 2], np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
     assert [f"{value:016x}" for value in mix64(steps).tolist()] == ["e220a8397b1dcdaf", "6e789e6aa1b965f4"]
-
-
-@given(sizes=st.lists(st.integers(0, 50), max_size=40), budget=st.integers(1, 60), most=st.integers(1, 10))
-def test_chunks_are_consecutive_and_within_their_bounds(sizes, budget, most):
-    parts = list(chunks(np.array(sizes, np.int64), budget, most))
-
-    assert [index for part in parts for index in range(part.start, part.stop)] == list(range(len(sizes)))
-    assert all(1 <= part.stop - part.start <= most for part in parts)
-    assert all(sum(sizes[part]) <= budget or sum(sizes[part.start : part.stop - 1]) < budget for part in parts)

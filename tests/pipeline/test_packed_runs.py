@@ -10,11 +10,17 @@ import pytest
 
 import ftkit
 from ftkit.errors import Interrupted, RecipeError
+from ftkit.pipeline import run as line
 from ftkit.train import trainer as trainer_module
-from ftkit.train.isolation import PROVEN
+from ftkit.train.isolation import PROVEN, PROVEN_BUT_FOR_ROUNDING
 from tests.tiny import write_rows
 
-RECIPES = {"lora": ftkit.LoRARecipe, "prompt": ftkit.PromptRecipe, "full": ftkit.FullRecipe}
+RECIPES = {
+    "lora": ftkit.LoRARecipe,
+    "prompt": ftkit.PromptRecipe,
+    "full": ftkit.FullRecipe,
+    "int8": lambda **settings: ftkit.QLoRARecipe(method={"quantization": "int8"}, **settings),
+}
 
 
 def recipe_of(folder, model, kind="lora", *, packing="auto", **train):
@@ -46,6 +52,7 @@ def watch_passes(monkeypatch, *, interrupt_at=None):
     [
         ("lora", "auto", {}, True, PROVEN),
         ("full", True, {}, True, PROVEN),
+        ("int8", "auto", {}, True, PROVEN_BUT_FOR_ROUNDING),
         ("lora", False, {}, False, "data.packing is false"),
         ("lora", "auto", {"micro_batch_size": 4}, False, "train.micro_batch_size"),
         ("prompt", "auto", {}, False, "learned positions"),
@@ -67,9 +74,10 @@ def test_the_result_says_whether_it_packed_and_why(
 
 def test_packing_that_cannot_be_had_is_refused_before_anything_is_trained(tmp_path, tiny_llama, monkeypatch):
     passes = watch_passes(monkeypatch)
+    monkeypatch.setattr(line, "isolates", lambda model, compute: "it leaks")
 
-    with pytest.raises(RecipeError, match=r"data\.packing"):
-        ftkit.run(recipe_of(tmp_path, tiny_llama, "prompt", packing=True), quiet=True)
+    with pytest.raises(RecipeError, match=r"data\.packing: true is not possible: it leaks"):
+        ftkit.run(recipe_of(tmp_path, tiny_llama, packing=True), quiet=True)
 
     assert passes == []
 

@@ -1,0 +1,94 @@
+"""``data.streaming``: the first rows are prepared as ever, the others are read while training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ftkit.data.block import BlockReader, BlockSettings
+from ftkit.data.encode import Encoder, EncoderSettings
+from ftkit.data.gather import Part, format_of
+from ftkit.data.prepare import PreparedData, parts_of, prepare
+from ftkit.data.sources import open_files, read_blocks
+from ftkit.data.stored import StoredExamples
+from ftkit.data.stream import Opened, StreamedExamples
+from ftkit.errors import DataError
+from ftkit.files import sha256_json
+from ftkit.recipe import DataSection
+
+FIRST_ROWS = 10_000  # of each file: what the report and the validation split are made of
+
+
+def prepare_stream(
+    settings: DataSection,
+    encoder: EncoderSettings,
+    *,
+    length: int,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreparedData:
+    """Prepare data that is never held as a whole.
+
+    The report is about the first rows of each file. Rows that the split holds back are never trained on, wherever
+    they stand; those among the first rows are what is validated on.
+
+    Args:
+        settings: The recipe's data section.
+        encoder: Of the tokenizer, its chat template in its final form.
+        length: Examples that training will take.
+        seed: Of the order.
+        progress: Called with bytes read and bytes in all.
+
+    Raises:
+        DataError: The first rows have faults, or a source cannot be streamed. A fault further on is raised when its
+            row is reached.
+    """
+    _require_local(settings)
+    whole = settings.model_copy(update={"near_duplicates": False})
+    first = prepare(whole, encoder, seed=seed, progress=progress, first_rows=FIRST_ROWS)
+    assert isinstance(first.train, StoredExamples) and isinstance(first.validation, StoredExamples)
+    parts = [part for part in parts_of(settings) if part.role == "train"]
+    fraction = settings.validation if isinstance(settings.validation, (int, float)) else 0.0
+    limit, held = int(fraction * 2**64), first.validation.group_keys if fraction else set()
+    shared = Encoder(encoder)
+
+    def open_sources() -> list[Opened]:
+        return [opened for part in parts for opened in _open(part, shared, settings)]
+
+    train = StreamedExamples(
+        open_sources,
+        length=length,
+        is_held=lambda key: key < limit or key in held,
+        max_length=settings.max_length,
+        overflow=settings.overflow,
+        seed=seed,
+        first_lengths=np.asarray(first.train.lengths),
+    )
+    sizes = [(file.name, file.path.stat().st_size) for part in parts for file in open_files(part.source)]
+    report = replace(first.report, digest=sha256_json([first.report.digest, sizes]), streamed=True)
+    return replace(first, train=train, report=report)
+
+
+def _open(part: Part, encoder: Encoder, settings: DataSection) -> list[Opened]:
+    """A source from its beginning: its files one after the other."""
+    opened = []
+    for file in open_files(part.source):
+        form = format_of(file, part.source, encoder.settings)
+        block = BlockSettings(
+            encoder=encoder.settings, format=form, columns=part.source.columns, group_by=settings.group_by
+        )
+        opened.append((BlockReader(block, encoder), file.name, read_blocks(file)))
+    return opened
+
+
+def _require_local(settings: DataSection) -> None:
+    """Fetching a data set of the hub fills the disk that streaming is there to spare."""
+    for source in settings.train:
+        if not Path(source.path).exists():
+            raise DataError(
+                f"{source.path}: only files and folders on this machine can be streamed",
+                fix="Fetch the files (compressed ones will do) and name their folder, or set data.streaming: false.",
+            )
