@@ -33,6 +33,7 @@ from ftkit.data.summary import (
 )
 from ftkit.data.tables import examples_of, row_table, token_ids
 from ftkit.errors import DataError, Problem
+from ftkit.notices import log
 from ftkit.recipe import DataSection
 from ftkit.recipe.sections import ReplaySection, SourceSection
 
@@ -106,12 +107,7 @@ def prepare(
     validation = examples_of(gathered, plan.validation, settings.max_length)
     _require_no_overflow(rows, plan, settings, RowTexts(gathered.stores))
     _require_supervised(train, validation)
-    if not len(train):
-        dropped = ", ".join(f"{count} {reason}" for reason, count in plan.dropped.items())
-        raise DataError(
-            "no row is left to train on" + (f" ({dropped})" if dropped else ""),
-            fix="Raise data.max_length, or give more data." if dropped else "Give at least two rows.",
-        )
+    _require_rows(plan)
     return PreparedData(
         train=epoch,
         validation=validation,
@@ -227,6 +223,17 @@ def _require_no_overflow(rows: Rows, plan: Plan, settings: DataSection, texts: R
             )
             for row in long[:100_000]
         ])  # fmt: skip
+
+
+def _require_rows(plan: Plan) -> None:
+    if not len(plan.train):
+        dropped = ", ".join(f"{count} {reason}" for reason, count in plan.dropped.items())
+        raise DataError(
+            "no row is left to train on" + (f" ({dropped})" if dropped else ""),
+            fix="Raise data.max_length, or give more data." if dropped else "Give at least two rows.",
+        )
+    if plan.replay_repeats > 1:
+        log.warning("data.replay has too few rows for its share: an epoch takes some %d times", plan.replay_repeats)
 
 
 def _require_supervised(*sides: StoredExamples) -> None:

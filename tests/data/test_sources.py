@@ -205,7 +205,7 @@ def test_a_csv_file_is_cut_nowhere_by_the_pieces_that_it_is_read_in(tmp_path, mo
         ("rows.json", b'[\n{"a": "a",\n "b": }]',
          ["rows.json:3: not valid JSON: Expecting value (column 7)\n"
           "  A .json file holds one list of objects; one object a line is .jsonl."]),
-        ("rows.json", b'{"a": 1}\n{"a": 2}',
+        ("rows.json", b'[{"a": 1}]\n{"a": 2}',
          ["rows.json:2: not valid JSON: Extra data (column 1)\n"
           "  A .json file holds one list of objects; one object a line is .jsonl."]),
         ("rows.json", b'{"data": [{"a": 1}]}', ["rows.json: is not a list of rows\n  Write [ {...}, {...} ]."]),
@@ -648,3 +648,27 @@ def test_every_kind_of_file_is_listed_once():
     suffixes = [suffix for kind in KINDS.values() for suffix in kind.suffixes]
     assert sorted(set(suffixes)) == sorted(suffixes)
     assert not any(one.endswith(other) for one, other in itertools.permutations(suffixes, 2))
+
+
+def test_a_json_file_with_an_object_a_line_is_read_as_the_lines_that_it_is(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text('{"text": "a"}\n\n{"text": "b"}\n{"text": }\n')
+
+    (block,) = blocks(path)
+
+    assert (block.numbers, block.style) == ([1, 3, 4], "line")
+
+
+def test_what_a_folder_holds_about_its_data_is_none_of_it(tmp_path):
+    for name in ("README.md", "SOURCE.txt", "my-LICENSE.txt", "a.txt"):
+        (tmp_path / name).write_text("words")
+
+    assert [file.path.name for file in open_files(Source(path=str(tmp_path)))] == ["a.txt"]
+
+
+def test_a_folder_with_nothing_but_other_kinds_says_so(tmp_path):
+    (tmp_path / "0001.xml").write_text("<a/>")
+    (tmp_path / "LICENSE.txt").write_text("words")
+
+    with pytest.raises(DataError, match=r"holds no data files \(but 1 others, such as 0001\.xml\)"):
+        open_files(Source(path=str(tmp_path)))

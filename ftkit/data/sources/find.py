@@ -11,10 +11,11 @@ from ftkit.data.sources.hub import hub_files
 from ftkit.data.sources.kinds import KINDS, SUFFIXES, data_file
 from ftkit.data.sources.saved import is_saved, saved_files
 from ftkit.errors import DataError
+from ftkit.notices import log
 from ftkit.recipe.nearest import nearest
 
 _READABLE = f"Readable kinds: {', '.join(SUFFIXES)}, each also with .gz or .zst; a folder that datasets saved."
-_COMPANIONS = re.compile(r"(readme|license|licence|source)([^a-z].*)?", re.IGNORECASE)
+_COMPANIONS = re.compile(r"(readme|source)([^a-z].*)?|(.*[^a-z])?licen[cs]e([^a-z].*)?", re.IGNORECASE)
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -24,9 +25,9 @@ def open_files(source: Source) -> list[DataFile]:
     A path on this machine comes first: a file of a readable kind, a folder that `datasets` saved, or all data files
     below a folder in the order of their names, hidden ones left out. A folder of nothing but ``.txt`` and ``.md``
     gives one row a file, and so does an ``.md`` named by itself; a ``.txt`` named by itself gives one row a line.
-    Beside files of other kinds, texts called README, LICENSE or SOURCE are not data; other texts there are refused,
-    for they could be either. What is on no path of this machine and looks like ``owner/name``, or has a revision,
-    subset or split, is a data set of the hub.
+    Texts called README, LICENSE or SOURCE are about the data and none of it; other texts beside files of other kinds
+    are refused, for they could be either. What a folder holds besides is not read, and that is said. What is on no
+    path of this machine and looks like ``owner/name``, or has a revision, subset or split, is a data set of the hub.
 
     Raises:
         DataError: There is nothing to read.
@@ -64,26 +65,30 @@ def _require_local(source: Source, allowed: tuple[str, ...] = ()) -> None:
 
 
 def _folder_files(folder: Path) -> list[DataFile]:
-    files = [
-        file
+    paths = [
+        path
         for path in sorted(folder.rglob("*"))
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-        and (file := data_file(path)) is not None
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
     ]
+    about = [path for path in paths if _COMPANIONS.fullmatch(path.name)]
+    files = [file for path in paths if path not in about and (file := data_file(path)) is not None]
+    read = {file.path for file in files} | set(about)
+    unread = [path for path in paths if path not in read]
     texts = [file for file in files if KINDS[file.kind].prose]
     others = [file for file in files if not KINDS[file.kind].prose]
     if not files:
-        raise DataError(f"{folder}: holds no data files", fix=_READABLE)
-    if not others:
-        return [replace(file, kind="document") for file in texts]
-    unclear = [file for file in texts if not _COMPANIONS.fullmatch(file.path.name)]
-    if unclear:
+        besides = f" (but {len(unread):,} others, such as {unread[0].name})" if unread else ""
+        raise DataError(f"{folder}: holds no data files{besides}", fix=_READABLE)
+    if texts and others:
         raise DataError(
-            f"{folder}: holds rows ({_example(others[0], folder)}) and texts ({_example(unclear[0], folder)})",
+            f"{folder}: holds rows ({_example(others[0], folder)}) and texts ({_example(texts[0], folder)})",
             fix="Name the files to train on, or a folder with one of the two.",
         )
-    return others
+    if about:
+        log.info("%s: left out as being about the data: %s", folder, ", ".join(path.name for path in about[:5]))
+    if unread:
+        log.warning("%s: %d files are of no kind that is read, such as %s", folder, len(unread), unread[0].name)
+    return others or [replace(file, kind="document") for file in texts]
 
 
 def _example(file: DataFile, folder: Path) -> str:

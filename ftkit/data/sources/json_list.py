@@ -1,4 +1,8 @@
-"""A .json file: one list of objects. It is the only kind that has to be in memory as a whole."""
+"""A .json file: one list of objects, which is the only kind that has to be in memory as a whole.
+
+Many a .json file holds an object a line instead. It is read as the JSON Lines that it is where that is certain: its
+first line is a whole object and its second begins another, which no single JSON value can do.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,33 @@ from collections.abc import Iterator
 
 from ftkit.data.sources.blocks import Block, Row, UnreadableError, as_row, blocks_of, not_utf8, place
 from ftkit.data.sources.files import DataFile
+from ftkit.data.sources.jsonl import read_jsonl
 from ftkit.data.sources.streams import CHUNK_BYTES, open_bytes
 from ftkit.errors import Problem
 
 
 def read_json(file: DataFile, block_bytes: int) -> Iterator[Block]:
-    """Blocks of the list's items.
+    """Blocks of the list's items, or of the lines.
 
     Raises:
         UnreadableError: The file cannot be read.
     """
+    if _is_lines(file):
+        return read_jsonl(file, block_bytes)
     return blocks_of(_rows(file), file.name, "index", block_bytes)
+
+
+def _is_lines(file: DataFile) -> bool:
+    with open_bytes(file) as stream:
+        head = bytes(stream.read(CHUNK_BYTES))
+    lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
+    first, *others = [line for line in lines if line] or [b""]
+    if not first.startswith(b"{") or not others or not others[0].startswith(b"{"):
+        return False
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _rows(file: DataFile) -> Iterator[tuple[int, Row | Problem]]:
