@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ftkit.errors import FtkitError
     from ftkit.export.verify import verify_export as verify
     from ftkit.methods import load_adapter
+    from ftkit.pipeline.data_view import DataView, open_data
+    from ftkit.pipeline.endpoint import verify_endpoint
     from ftkit.pipeline.target import Target, open_target
     from ftkit.recipe import (
         AdapterRecipe,
@@ -39,9 +41,12 @@ _HOMES = {
     "resume": "ftkit.api",
     "check": "ftkit.api",
     "open_run": "ftkit.api",
+    "open_data": "ftkit.pipeline.data_view",
+    "DataView": "ftkit.pipeline.data_view",
     "open_target": "ftkit.pipeline.target",
     "Target": "ftkit.pipeline.target",
     "verify": "ftkit.export.verify:verify_export",
+    "verify_endpoint": "ftkit.pipeline.endpoint",
     "FtkitError": "ftkit.errors",
     "load_adapter": "ftkit.methods",
     "Recipe": "ftkit.recipe",
@@ -55,9 +60,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "AdapterRecipe", "FtkitError", "FullRecipe", "LoRARecipe", "PrefixRecipe", "PromptRecipe", "QLoRARecipe",
-    "Recipe", "Run", "Target", "check", "load_adapter", "load_recipe", "open_run", "open_target", "resume",
-    "run", "verify",
+    "AdapterRecipe", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "PrefixRecipe", "PromptRecipe",
+    "QLoRARecipe", "Recipe", "Run", "Target", "check", "load_adapter", "load_recipe", "open_data", "open_run",
+    "open_target", "resume", "run", "verify", "verify_endpoint",
 ]  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def data(  # noqa: PLR0913 - a parameter an option
 ) -> None:
     """Counts and lengths of a data set, its rows as the model sees them, or what is suspicious about them."""
     from ftkit.errors import UsageError
-    from ftkit.recipe import did_you_mean
+    from ftkit.nearest import did_you_mean
 
     changes = list(overrides or [])
     if "=" in action or action.startswith("~"):  # an override where the verb was left out

@@ -25,7 +25,7 @@ def evaluate(
 ) -> None:
     """Measure loss, perplexity and scores of generated answers on a data file."""
     from ftkit.errors import UsageError
-    from ftkit.recipe import did_you_mean
+    from ftkit.nearest import did_you_mean
 
     known = ("exact_match", "f1", "rouge_l")
     unknown = [name for name in metric or [] if name not in known]

@@ -20,7 +20,7 @@ def export(
 ) -> None:
     """Export a finished run and verify the export in a fresh process."""
     from ftkit.errors import UsageError
-    from ftkit.recipe import did_you_mean
+    from ftkit.nearest import did_you_mean
 
     known = ("auto", "float32", "bfloat16", "float16")
     if dtype not in known:

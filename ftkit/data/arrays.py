@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,7 +95,7 @@ class ArrayBuilder:
     def __init__(self) -> None:
         self._rows: list[tuple[Any, ...]] = []
         self._sequences: list[tuple[Any, ...]] = []
-        self._ids: list[np.ndarray] = []
+        self._ids = array("i")
         self._spans: list[tuple[int, int]] = []
         self._texts = bytearray()
         self._tokens = 0
@@ -102,19 +103,20 @@ class ArrayBuilder:
     def add(self, sample: Sample, number: int, encoded: Sequence[Encoded]) -> None:
         """One row and its sequences."""
         texts = json.dumps(_texts(sample, encoded)).encode()
-        digest = np.frombuffer(sample.digest[:16], ">u8")
-        group = group_key(sample)
+        raw = sample.digest
+        digest = int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:16], "big")
+        group = digest[0] if sample.group is None else _hash(sample.group)
         system = next((turn.content for turn in sample.turns if turn.role == "system"), None)
         answer = None if sample.kind == "text" else sample.turns[encoded[-1].turn].content
         place = len(self._sequences), len(encoded), len(texts), len(self._texts)
-        self._rows.append((number, 0, (digest[0], digest[1]), group, _hash(answer), _hash(system), *place))
+        self._rows.append((number, 0, digest, group, _hash(answer), _hash(system), *place))
         self._texts += texts
         for one in encoded:
             supervised = sum(end - start for start, end in one.spans)
             place = (self._tokens, len(self._spans), len(one.ids), len(one.spans))
             row = len(self._rows) - 1
             self._sequences.append((*place, one.answer_start, one.stop_id, supervised, row, one.turn))
-            self._ids.append(np.array(one.ids, TYPES["ids"]))
+            self._ids.extend(one.ids)
             self._spans += one.spans
             self._tokens += len(one.ids)
 
@@ -123,7 +125,7 @@ class ArrayBuilder:
         return {
             "rows": np.array(self._rows, ROW),
             "sequences": np.array(self._sequences, SEQUENCE),
-            "ids": np.concatenate([np.zeros(0, TYPES["ids"]), *self._ids]),
+            "ids": np.array(self._ids, TYPES["ids"]),
             "spans": np.array(self._spans, "<i4").reshape(-1, 2),
             "texts": np.frombuffer(bytes(self._texts), np.uint8),
         }

@@ -68,7 +68,7 @@ class ChatTemplate:
         )
 
     def render(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]] = (), *, ask: bool
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]] = (), *, ask: bool, follow_marks: bool = True
     ) -> tuple[str, Spans]:
         """Render a conversation.
 
@@ -76,6 +76,7 @@ class ChatTemplate:
             turns: At least one.
             tools: JSON schemas, handed to the template as they are.
             ask: End with the words that make the model answer, as a server does.
+            follow_marks: Whether the places of ``{% generation %}`` blocks are wanted; several times slower.
 
         Returns:
             The text, and the start and end in it of each ``{% generation %}`` block.
@@ -92,7 +93,7 @@ class ChatTemplate:
             **self._special_tokens,
         }
         try:
-            return self._with_marks(template, values) if marks else (template.render(values), [])
+            return self._with_marks(template, values) if marks and follow_marks else (template.render(values), [])
         except RenderFault:
             raise
         except Exception as error:  # noqa: BLE001 - templates raise whatever they like; every kind becomes one message

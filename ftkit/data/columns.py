@@ -8,7 +8,7 @@ from typing import Any
 from ftkit.data.column_template import ColumnTemplate, TemplateFault
 from ftkit.data.formats import FORMATS, RowFault
 from ftkit.errors import Problem, RecipeError
-from ftkit.recipe.nearest import did_you_mean, nearest
+from ftkit.nearest import did_you_mean, nearest
 
 
 class Columns:

@@ -86,8 +86,7 @@ class Pool:
                 yield block, reader.read(block.lines, block.numbers, name, block.style)
             return
         threads = self._start()
-        for worker in self._all:
-            worker.tell({"settings": _plain(settings)})
+        list(threads.map(lambda worker: worker.tell({"settings": _plain(settings)}), self._all))
         waiting: deque[tuple[Block, Future[TokenArrays]]] = deque()
         for block in blocks:
             waiting.append((block, threads.submit(self._ask, block, name)))
@@ -109,8 +108,9 @@ class Pool:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="ftkit-data")
             self._all = [_Worker() for _ in range(self.workers)]
+            # All at once: starting takes most of a second, and one need not wait for another.
+            list(self._threads.map(lambda worker: worker.tell({"encoder": asdict(self.settings)}), self._all))
             for worker in self._all:
-                worker.tell({"encoder": asdict(self.settings)})
                 self._idle.put(worker)
         return self._threads
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -167,12 +167,13 @@ class _Conversation:
     chat: ChatTemplate
     epilogue: str
     follows_marks: bool
+    marks: dict[int, Spans] = field(default_factory=dict)
 
     def until(self, index: int) -> _Answered:
         """Render up to an answer and prove that the prompt that asks for it stands before it."""
         turns, tools = self.sample.turns, self.sample.content.tools
-        asked, asked_marks = self.chat.render(turns[:index], tools, ask=True)
-        text, marks = self.chat.render(turns[: index + 1], tools, ask=False)
+        asked, _ = self.chat.render(turns[:index], tools, ask=True, follow_marks=False)
+        text, marks = self.chat.render(turns[: index + 1], tools, ask=False, follow_marks=self.follows_marks)
         if not text.startswith(asked):
             raise _asks_differently(asked, text, index)
         stable = text.removesuffix(self.epilogue) if len(text) - len(self.epilogue) >= len(asked) else text
@@ -180,7 +181,8 @@ class _Conversation:
         self._require_all_of(index, text, begin, end)
         counts: tuple[tuple[int, int], ...] = ((begin, end),)
         if self.follows_marks and self.chat.has_marks(tools):
-            self._require_no_others(index, asked, asked_marks)
+            self.marks[index] = marks
+            self._require_no_others(index, asked, marks)
             inside = [(max(start, begin), min(stop, end)) for start, stop in marks]
             counts = tuple((start, stop) for start, stop in inside if start < stop)
             if not counts:
@@ -193,17 +195,23 @@ class _Conversation:
 
     def _require_no_others(self, index: int, asked: str, marks: Spans) -> None:
         """Between one answer and the prompt for the next, nothing is the model's to write."""
-        turns, tools = self.sample.turns, self.sample.content.tools
-        earlier = _spoken(turns[:index])
-        before = self.chat.render(turns[: earlier[-1] + 1], tools, ask=False)[1] if earlier else []
-        if len(marks) > len(before):
-            start, end = marks[-1]
+        earlier = _spoken(self.sample.turns[:index])
+        before = self._marks_until(earlier[-1]) if earlier else []
+        passed = [(start, end) for start, end in marks if end <= len(asked)]
+        if len(passed) > len(before):
+            start, end = passed[-1]
             raise RenderFault(
                 f"the chat template's {{% generation %}} marks stand around {_short(asked[start:end])}, which is not "
                 "the model's to write",
                 f"Correct the template's marks or take them out. {OTHER_TEMPLATE}",
                 _field(index),
             )
+
+    def _marks_until(self, index: int) -> Spans:
+        if index not in self.marks:
+            tools = self.sample.content.tools
+            self.marks[index] = self.chat.render(self.sample.turns[: index + 1], tools, ask=False)[1]
+        return self.marks[index]
 
     def _require_all_of(self, index: int, text: str, begin: int, end: int) -> None:
         """What a row wants the model to say must be in what it learns; of white space a template may do with less."""

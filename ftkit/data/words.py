@@ -1,21 +1,14 @@
 """Byte-level BPE a word at a time: the same ids as the tokenizer's own, several times faster.
 
-Most of a tokenizer's time goes into words that it has seen before. Where its rules never look across certain borders,
-the ids of a text are the ids of the stretches between them, one after another, and each needs to be encoded once.
+A tokenizer splits a text into words by a regular expression and encodes each by itself. Most of its time goes into
+splitting, and into words that it has seen before. Here the same expression is run by Python's `re`, and the ids of a
+word are remembered.
 
-Whether that holds is read from the tokenizer's own description, never guessed: `KNOWN_PATTERNS` lists the splitting
-patterns that the borders of `_SPACE` and `_INSIDE` were derived for. All of them are ASCII, and in each of the
-patterns
-
-* no alternative matches a visible character and the space after it; at a space with a visible character behind it,
-  the space is taken alone or with what follows, whatever came before;
-* a run of white space leaves its last space to a visible character behind it (but not to a digit, where digits are
-  cut off first), and is otherwise matched as it would be at the end of a text;
-* no alternative matches the last letter or digit of a run and what follows it, a punctuation mark, a line feed, or a
-  digit after a letter and the reverse.
-
-Merges never cross the borders of such a pattern. Tokenizers of any other make are used as they are; see
-`ftkit.data.text_encoder`.
+Whether that may be done is read from the tokenizer's own description, never guessed: it must be one of the
+expressions in `PATTERNS`, each of which stands here beside its equal for ASCII text. In a text with other characters,
+stretches between spaces are treated alike where they are ASCII, and are given to the tokenizer where they are not: in
+none of the expressions does a match hold a visible ASCII character and the space after it, or depend on what stands
+before that space. Tokenizers of any other make are used as they are; see `ftkit.data.text_encoder`.
 """
 
 from __future__ import annotations
@@ -25,28 +18,30 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 from tokenizers import Tokenizer
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CASELESS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-KNOWN_PATTERNS = {
-    "GPT-2": _GPT2,
-    "Llama 3": _CASELESS.format(r"\p{N}{1,3}"),
-    "Qwen 2": _CASELESS.format(r"\p{N}"),
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = _CASELESS
+QWEN2 = _CASELESS.replace("{1,3}", "")
+PATTERNS = {
+    GPT2: r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+",
+    LLAMA3: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]{1,3}| ?[^\sA-Za-z0-9]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    QWEN2: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
+# Where digits are cut off first, one by one, what comes before a digit is matched as at the end of a text.
+_DIGITS_FIRST = r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s+(?![^\s0-9])|\s+"
 
-# ASCII on both sides, because Python and the tokenizers' regular expressions disagree about some spaces and letters.
-# The literal space stands first: Python then looks for it alone, five times as fast as a look behind everywhere.
-_SPACE = re.compile(r" (?:(?<=[!-~] )(?=[!-~])|(?<=[\t-\r ] )(?=[!-/:-~]))")
-# Slower to find, so only for words not seen before: `_memory.py:` is new where `_memory`, `.py` and `:` are not.
-_INSIDE = re.compile(r"(?<=[A-Za-z0-9])(?=[!-/:-@\[-`{-~\n])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
+_BORDER = re.compile(r" (?<=[!-~] )(?=[!-~])")  # the literal space first: Python then looks for it alone, and is fast
 _LONGEST = 48  # characters; longer stretches are rarely seen twice
-_MOST = 200_000  # of each of three memories, about 40 MB each
+_MOST = 200_000  # about 40 MB of words, and as much of stretches that are not ASCII
 
 
 class WordEncoder:
@@ -55,18 +50,19 @@ class WordEncoder:
     Args:
         tokenizer: For which `fitting` gave this class.
         description: Its JSON.
+        pattern: What it splits ASCII text by.
     """
 
-    def __init__(self, tokenizer: Tokenizer, description: dict[str, Any]) -> None:
-        parts = _Parts(tokenizer)
-        self._first = _Words("", parts)
-        self._further = _Words(" ", parts)
+    def __init__(self, tokenizer: Tokenizer, description: dict[str, Any], pattern: str) -> None:
+        self._tokenizer = tokenizer
+        self._split = re.compile(pattern, re.ASCII).findall
+        self._words = _Words(tokenizer)
+        self._stretches = _Stretches(tokenizer)
         self._added = {token["content"]: token["id"] for token in description["added_tokens"]}
         # Longest first: the library takes the leftmost, and of those the longest.
         literals = sorted(map(re.escape, self._added), key=len, reverse=True)
         self._control = re.compile(f"({'|'.join(literals)})") if literals else None
         self._composes = description["normalizer"] is not None
-        self._tokenizer = tokenizer
 
     def ids(self, text: str) -> list[int]:
         """Token ids, as the tokenizer gives without special tokens around them."""
@@ -116,13 +112,28 @@ class WordEncoder:
         for index, piece in enumerate(self._control.split(text) if self._control else [text]):
             if index % 2:
                 yield piece, [self._added[piece]]
-            elif piece:
-                first, *further = _SPACE.split(piece)
-                yield piece, [*self._first[first], *chain.from_iterable(map(self._further.__getitem__, further))]
+            elif piece.isascii():
+                if piece:
+                    yield piece, list(chain.from_iterable(map(self._words.__getitem__, self._split(piece))))
+            else:
+                yield piece, list(chain.from_iterable(self._mixed(piece)))
+
+    def _mixed(self, piece: str) -> Iterator[tuple[int, ...]]:
+        """Ids of a piece with characters beyond ASCII, stretch by stretch."""
+        first, *others = _BORDER.split(piece)
+        for stretch in (first, *(f" {other}" for other in others)):
+            if stretch.isascii():
+                yield from map(self._words.__getitem__, self._split(stretch))
+            elif stretch:
+                yield self._stretches[stretch]
 
 
 class _Remembered(dict[str, tuple[int, ...]]):
-    """Ids of stretches of text that were seen before; others are worked out when they are asked for."""
+    """Ids of texts that were seen before; others are worked out when they are asked for."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
 
     def __missing__(self, text: str) -> tuple[int, ...]:
         ids = self.work_out(text)
@@ -133,28 +144,22 @@ class _Remembered(dict[str, tuple[int, ...]]):
         return ids
 
     def work_out(self, text: str) -> tuple[int, ...]:
-        """The ids of a stretch that is not remembered."""
+        """The ids of a text that is not remembered."""
         raise NotImplementedError
 
 
 class _Words(_Remembered):
-    """What stands between spaces, with the space before it if that is not in the text."""
+    """What the pattern matched: straight to the model, which takes ASCII bytes as these letters."""
 
-    def __init__(self, before: str, parts: _Parts) -> None:
-        super().__init__()
-        self._before, self._parts = before, parts
+    _BYTES: ClassVar[dict[int, int]] = {byte: byte + 256 for byte in range(33)} | {127: 0x121}
 
     def work_out(self, text: str) -> tuple[int, ...]:
         """See `_Remembered`."""
-        return tuple(chain.from_iterable(map(self._parts.__getitem__, _INSIDE.split(self._before + text))))
+        return tuple(token.id for token in self._tokenizer.model.tokenize(text.translate(self._BYTES)))
 
 
-class _Parts(_Remembered):
-    """Parts of words."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self._tokenizer = tokenizer
+class _Stretches(_Remembered):
+    """What stands between spaces and is not ASCII."""
 
     def work_out(self, text: str) -> tuple[int, ...]:
         """See `_Remembered`."""
@@ -164,9 +169,10 @@ class _Parts(_Remembered):
 def fitting(tokenizer: Tokenizer) -> WordEncoder | None:
     """A `WordEncoder` where it provably gives the tokenizer's own ids, else None."""
     description = json.loads(tokenizer.to_str())
-    if not (_plain_bpe(description) and _cuts_before_words(description) and _plain_tokens(description)):
+    pattern = _pattern(description)
+    if pattern is None or not (_plain_bpe(description) and _plain_tokens(description)):
         return None
-    return WordEncoder(tokenizer, description)
+    return WordEncoder(tokenizer, description, pattern)
 
 
 def _plain_bpe(description: dict[str, Any]) -> bool:
@@ -176,23 +182,22 @@ def _plain_bpe(description: dict[str, Any]) -> bool:
     return model.get("type") == "BPE" and not any(model.get(key) for key in odd) and not truncates
 
 
-def _cuts_before_words(description: dict[str, Any]) -> bool:
-    normalizer = description["normalizer"]
-    if normalizer is not None and normalizer["type"] != "NFC":
-        return False
+def _pattern(description: dict[str, Any]) -> str | None:
+    """What the tokenizer splits ASCII text by, if that is known."""
+    if (description["normalizer"] or {"type": "NFC"})["type"] != "NFC":
+        return None
     stages = description["pre_tokenizer"] or {}
-    stages = stages.get("pretokenizers", [stages])
-    if stages and stages[0].get("type") == "Digits":  # isolates digits; letters and spaces stay as they are
-        stages = stages[1:]
-    *splits, last = stages or [{}]
+    *before, last = stages.get("pretokenizers", [stages])
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
-        return False
-    if not splits:
-        return bool(last.get("use_regex"))
-    split = splits[0]
-    known = split.get("type") == "Split" and split["pattern"].get("Regex") in KNOWN_PATTERNS.values()
-    isolates = known and split["behavior"] == "Isolated" and not split["invert"]
-    return len(splits) == 1 and isolates
+        return None
+    match before:
+        case []:
+            return PATTERNS[GPT2] if last.get("use_regex") else None
+        case [{"type": "Digits", "individual_digits": True}]:
+            return _DIGITS_FIRST if last.get("use_regex") else None
+        case [{"type": "Split", "pattern": {"Regex": known}, "behavior": "Isolated", "invert": False}]:
+            return None if last.get("use_regex") else PATTERNS.get(known)
+    return None
 
 
 def _plain_tokens(description: dict[str, Any]) -> bool:

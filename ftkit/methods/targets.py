@@ -11,7 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from ftkit.errors import Problem, RecipeError
-from ftkit.recipe import nearest
+from ftkit.nearest import nearest
 
 
 def linear_layer_names(model: nn.Module) -> list[str]:

@@ -13,7 +13,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ftkit.errors import Problem, RecipeError
-from ftkit.recipe import ModelSection, nearest
+from ftkit.nearest import nearest
+from ftkit.recipe import ModelSection
 
 # One template, or several by name ("default", "tool_use"), as tokenizers keep them.
 ChatTemplate: TypeAlias = str | dict[str, str]

@@ -15,8 +15,8 @@ from ftkit.models.cache import weights_sha256
 from ftkit.models.gguf import fetch_known, revision_of
 from ftkit.models.known import KNOWN_MODELS, KnownModel
 from ftkit.models.weights import check_model_folder
+from ftkit.nearest import did_you_mean
 from ftkit.notices import log
-from ftkit.recipe import did_you_mean
 from ftkit.units import format_bytes
 
 # What a text model needs, and nothing that could be code or a pickle.

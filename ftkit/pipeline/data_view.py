@@ -15,9 +15,11 @@ from ftkit.data.example import TokenizedExample
 from ftkit.data.prepare import PreparedData, prepare
 from ftkit.data.settings import encoder_settings
 from ftkit.errors import ModelError, UsageError
+from ftkit.export.token_contract import TokenContract, make_contract
 from ftkit.models.find import find_base, known_folder
 from ftkit.models.known import KNOWN_MODELS
 from ftkit.models.tokenizer import load_tokenizer
+from ftkit.pipeline.data_display import ShownRows, facts_html, facts_text, shown
 from ftkit.recipe import Recipe, load_recipe
 from ftkit.recipe.load import recipe_from_values
 from ftkit.recipe.overrides import apply_overrides
@@ -62,6 +64,27 @@ class DataView:
     def findings(self) -> list[dict[str, str]]:
         """Everything suspicious, not only the first of each kind."""
         return [{"code": one.code, "where": one.where, "detail": one.detail} for one in self.prepared.findings()]
+
+    def show(self, n: int = 3, *, at: str | None = None) -> ShownRows:
+        """Training sequences as the model sees them, with what counts marked; see `examples`."""
+
+        def decode(ids: list[int]) -> str:
+            return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+        return shown(self.examples(n, at=at), decode)
+
+    def token_contract(self) -> TokenContract:
+        """What token_contract.json of an export of this model will say."""
+        return make_contract(self.tokenizer)
+
+    def __str__(self) -> str:
+        return facts_text(self.report)
+
+    def __repr__(self) -> str:
+        return f"DataView({self.report['rows_in']:,} rows, {self.report['tokens']:,} tokens)"
+
+    def _repr_html_(self) -> str:
+        return facts_html(self.report)
 
 
 def open_data(name: str, overrides: Sequence[str] = ()) -> DataView:

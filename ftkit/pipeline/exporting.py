@@ -16,10 +16,11 @@ from ftkit.export.verify import Verification, verify_export
 from ftkit.export.write import Trained, write_export
 from ftkit.files import require_empty
 from ftkit.models.precision import widen
+from ftkit.nearest import did_you_mean
 from ftkit.notices import log, show_notices
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
-from ftkit.recipe import ExportSection, did_you_mean, recipe_digest
+from ftkit.recipe import ExportSection, recipe_digest
 from ftkit.train.checkpoint import load_method_state, load_trainable, newest_checkpoint, step_of
 
 

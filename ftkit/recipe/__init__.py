@@ -10,7 +10,6 @@ from ftkit.recipe.load import (
 )
 from ftkit.recipe.lora_family import FAMILY, LoRASettings, QLoRASettings
 from ftkit.recipe.methods import AdapterSettings, FullSettings, MethodSettings, PrefixSettings, PromptSettings
-from ftkit.recipe.nearest import did_you_mean, nearest
 from ftkit.recipe.recipes import (
     RECIPES,
     AdapterRecipe,
@@ -56,12 +55,10 @@ __all__ = [
     "SourceSection",
     "TrainSection",
     "copy_recipe",
-    "did_you_mean",
     "dump_recipe",
     "find_recipe",
     "json_schema",
     "load_recipe",
-    "nearest",
     "recipe_digest",
     "recipe_error",
     "recipe_from_values",

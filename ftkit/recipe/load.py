@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from ftkit.errors import Problem, RecipeError
 from ftkit.files import sha256_json
+from ftkit.nearest import did_you_mean
 from ftkit.recipe.base import Section
 from ftkit.recipe.lora_family import FAMILY, LoRASettings
-from ftkit.recipe.nearest import did_you_mean
 from ftkit.recipe.overrides import apply_overrides
 from ftkit.recipe.recipes import RECIPES, AnyRecipe, Recipe
 from ftkit.recipe.sections import DataSection

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftkit.errors import OutputError, UsageError
+from ftkit.nearest import did_you_mean
 from ftkit.recipe.facts import MethodFacts, facts_of
 from ftkit.recipe.load import load_recipe
-from ftkit.recipe.nearest import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)

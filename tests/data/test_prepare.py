@@ -49,7 +49,9 @@ def test_truncation_that_cuts_the_whole_answer_off_names_the_row(tmp_path):
 
 
 def test_when_every_row_is_dropped_nothing_is_left_to_train_on(tmp_path):
-    with pytest.raises(DataError, match=r"no row is left to train on \(1 longer than max_length\)\n  Raise data\.max_length"):
+    with pytest.raises(
+        DataError, match=r"no row is left to train on \(1 longer than max_length\)\n  Raise data\.max_length"
+    ):
         prepare_rows(tmp_path, [LONG], max_length=20, overflow="drop")
 
 

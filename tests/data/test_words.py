@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from ftkit.data.words import KNOWN_PATTERNS, fitting
+from ftkit.data.words import GPT2, LLAMA3, QWEN2, fitting
 
 CORPUS = [
     "The quick brown fox jumps over the lazy dog, isn't it? It's 12 345 times 0.5 = 6172.5!",
@@ -49,15 +49,15 @@ TOKENIZERS = {
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
     ),
-    "Llama 3": build(split_by(KNOWN_PATTERNS["Llama 3"])),
-    "Qwen 2": build(split_by(KNOWN_PATTERNS["Qwen 2"]), normalizer=normalizers.NFC()),
-    "Mistral Nemo": build(split_by(KNOWN_PATTERNS["GPT-2"])),
+    "Llama 3": build(split_by(LLAMA3)),
+    "Qwen 2": build(split_by(QWEN2), normalizer=normalizers.NFC()),
+    "Mistral Nemo": build(split_by(GPT2)),
 }
 FRAGMENTS = [
-    " ", "  ", "\n", "\r", "\t", "\x0b", "\x1c", "\x85", "\u00a0", "\u2003", "\u3000", "'s", "'S", "'ll", "'", "e", "é",
-    "e\u0301", "\u0301", "\u0338", "word", "Word", "12", "345", "²", "Ⅷ", "١", ".", "...", "—", "$", "中文", "ß", "🙂",
-    "\u200d", "<|im_start|>", "<|im_end|>", "<|im_", "end|>", "_", "the", " the", "a ", "=", "\\", "\x00", "ǆ",
-    "a.b", "x1", "1x", "é.", "a\n", "9\n", "'s.", "`", "~", "@",
+    " ", "  ", "\n", "\r", "\t", "\x0b", "\x1c", "\x85", "\u00a0", "\u2003", "\u3000", "'s", "'S", "'ll", "'",
+    "e", "é", "e\u0301", "\u0301", "\u0338", "word", "Word", "12", "345", "²", "Ⅷ", "١", ".", "...", "—", "$", "中文",
+    "ß", "ſ", "🙂", "\u200d", "<|im_start|>", "<|im_end|>", "<|im_", "end|>", "_", "the", " the", "a ", "=", "\\",
+    "\x00", "\x7f", "ǆ", "a.b", "x1", "1x", "é.", "a\n", "9\n", "'s.", "`", "~", "@",
 ]  # fmt: skip
 texts = st.lists(st.sampled_from(FRAGMENTS) | st.characters(exclude_categories=["Cs"]), max_size=24).map("".join)
 
@@ -138,4 +138,4 @@ def test_words_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.Mon
     text = " ".join(f"w{number}" for number in range(100))
 
     assert encoder.ids(text) == TOKENIZERS["GPT-2"].encode(text, add_special_tokens=False).ids
-    assert max(len(encoder._first), len(encoder._further)) <= 10
+    assert len(encoder._words) <= 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ftkit.errors import OutputError, UsageError
+from ftkit.nearest import did_you_mean, nearest
 from ftkit.recipe import RECIPES, copy_recipe, find_recipe, load_recipe, shipped, shipped_recipes
-from ftkit.recipe.nearest import did_you_mean, nearest
 
 
 @pytest.fixture

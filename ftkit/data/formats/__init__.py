@@ -8,7 +8,7 @@ from typing import Any
 from ftkit.data.formats import alpaca, messages, preference, prompt_completion, sharegpt, text
 from ftkit.data.formats.fields import Format, RowFault
 from ftkit.errors import DataError
-from ftkit.recipe.nearest import nearest
+from ftkit.nearest import nearest
 
 FORMATS: dict[str, Format] = {
     "messages": messages.FORMAT,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftkit.data.sample import Content, Kind
-from ftkit.recipe.nearest import did_you_mean
+from ftkit.nearest import did_you_mean
 
 
 class RowFault(ValueError):  # noqa: N818 - collected into a DataError, never shown by itself

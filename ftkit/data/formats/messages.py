@@ -15,7 +15,7 @@ from ftkit.data.formats.fields import Format, RowFault, require_known_keys, text
 from ftkit.data.formats.tools import read_tool_calls, read_tools
 from ftkit.data.formats.turns import MARKS, read_mark, require_conversation
 from ftkit.data.sample import ROLES, Content, Turn
-from ftkit.recipe.nearest import did_you_mean
+from ftkit.nearest import did_you_mean
 
 KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "thinking", *MARKS)
 _SURROGATE = re.compile("[\ud800-\udfff]")

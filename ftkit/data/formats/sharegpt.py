@@ -13,7 +13,7 @@ from ftkit.data.formats.fields import Format, RowFault, parse_json, require_know
 from ftkit.data.formats.tools import read_function, read_tools
 from ftkit.data.formats.turns import MARKS, read_mark, require_conversation
 from ftkit.data.sample import Content, Turn
-from ftkit.recipe.nearest import did_you_mean
+from ftkit.nearest import did_you_mean
 
 SPEAKERS = {
     "system": "system", "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant",

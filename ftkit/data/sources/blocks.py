@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ftkit.errors import Problem
-from ftkit.recipe.rows import UnwritableError, json_line
+from ftkit.json_lines import UnwritableError, json_line
 
 Row = dict[str, Any]
 Style = Literal["line", "index"]

@@ -17,7 +17,7 @@ from ftkit.data.sources.blocks import Block, Row, UnreadableError, blocks_of
 from ftkit.data.sources.files import DataFile
 from ftkit.data.sources.streams import open_seekable
 from ftkit.errors import Problem
-from ftkit.recipe.rows import without_nulls
+from ftkit.json_lines import without_nulls
 
 ROWS_AT_ONCE = 256
 _FILE_MAGIC = b"ARROW1"

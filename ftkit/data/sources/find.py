@@ -11,8 +11,8 @@ from ftkit.data.sources.hub import hub_files
 from ftkit.data.sources.kinds import KINDS, SUFFIXES, data_file
 from ftkit.data.sources.saved import is_saved, saved_files
 from ftkit.errors import DataError
+from ftkit.nearest import nearest
 from ftkit.notices import log
-from ftkit.recipe.nearest import nearest
 
 _READABLE = f"Readable kinds: {', '.join(SUFFIXES)}, each also with .gz or .zst; a folder that datasets saved."
 _COMPANIONS = re.compile(r"(readme|source)([^a-z].*)?|(.*[^a-z])?licen[cs]e([^a-z].*)?", re.IGNORECASE)

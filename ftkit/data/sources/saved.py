@@ -9,7 +9,7 @@ from typing import Any
 from ftkit.data.sources.files import DataFile
 from ftkit.errors import DataError
 from ftkit.files import inside
-from ftkit.recipe.nearest import did_you_mean
+from ftkit.nearest import did_you_mean
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 
