@@ -77,8 +77,8 @@ class Recipe(Section):
         if self.train.max_steps is None:
             raise ClashError(
                 "streaming data has no length, so train.max_steps must say when training ends",
-                ("train", "max_steps"),
                 ("data", "streaming"),
+                ("train", "max_steps"),
             )
         needs_all = {
             "dedup": data.dedup != "off",

@@ -402,9 +402,13 @@ def test_plain_values_are_checked_with_the_callers_own_places():
          "r.yaml:4: export: full has no 'adapter' export; it has 'merged'"),
         (SHORT + "export: [merged, merged]\n",
          "r.yaml:4: export: a kind of export is named twice; each is written to export/KIND"),
-        ("recipe: lora\nmodel: m\ndata:\n  train: d\n  packing: true\n",
-         "r.yaml:5: data.packing: packing true: isolation of packed examples is not proven for any method yet; "
-         "use auto or false"),
+        ("recipe: lora\nmodel: m\ndata:\n  train: d\n  packing: true\ntrain: {micro_batch_size: 2}\n",
+         "r.yaml:6: train.micro_batch_size: packs are cut by tokens, not by examples: leave micro_batch_size at auto, or "
+         "set packing to false"),
+        ("recipe: lora\nmodel: m\ndata:\n  train: d\n  streaming: true\n",
+         "r.yaml:5: data.streaming: streaming data has no length, so train.max_steps must say when training ends"),
+        ("recipe: lora\nmodel: m\ntrain: {max_steps: 5}\ndata:\n  train: d\n  streaming: true\n  dedup: exact\n",
+         "r.yaml:7: data.dedup: streaming never sees all rows at once, which dedup needs"),
         (SHORT + "train:\n  batch_size: 6\n  micro_batch_size: 4\n",
          "r.yaml:6: train.micro_batch_size: micro_batch_size 4 does not divide batch_size 6"),
     ],

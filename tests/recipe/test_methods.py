@@ -74,8 +74,8 @@ def test_every_other_method_is_trained_with_gradient_checkpointing_if_asked(reci
     assert made.train.gradient_checkpointing
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_packing_is_refused_for_every_method(tmp_path, recipe):
+@pytest.mark.parametrize("recipe", ["prefix", "prompt"])
+def test_packing_is_refused_for_soft_prompts(tmp_path, recipe):
     path = tmp_path / "r.yaml"
     path.write_text(f"recipe: {recipe}\nmodel: m\ndata:\n  train: d\n  packing: true\n", encoding="utf-8")
 
@@ -83,9 +83,17 @@ def test_packing_is_refused_for_every_method(tmp_path, recipe):
         load_recipe(path)
 
     assert str(caught.value) == (
-        f"{path}:5: data.packing: packing true: isolation of packed examples is not proven for any method yet; use "
-        "auto or false"
+        f"{path}:5: data.packing: {recipe} cannot be trained with packing: its virtual tokens stand before a sequence, not before each example inside of one; "
+        "use auto or false"
     )
+
+
+@pytest.mark.parametrize("recipe", ["full", "lora", "qlora", "adapter"])
+def test_other_methods_may_be_asked_to_pack(tmp_path, recipe):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"recipe: {recipe}\nmodel: m\ndata:\n  train: d\n  packing: true\n", encoding="utf-8")
+
+    assert load_recipe(path).data.packing is True
 
 
 # Single settings

@@ -127,9 +127,8 @@ def test_what_is_neither_a_setting_nor_a_removal_is_refused(fault, override):
         ("~model.path", "model.path: is required and not given"),
         ("export=[gguf]", "export.0: should be 'adapter' or 'merged', not 'gguf'"),
         ("data=[{pth: x}]", "data.train.0.path: is required and not given"),
-        ("data.packing=true",
-         "data.packing: packing true: isolation of packed examples is not proven for any method yet; "
-         "use auto or false"),
+        ("data.streaming=true",
+         "data.streaming: streaming data has no length, so train.max_steps must say when training ends"),
         ("train.micro_batch_size=4",
          "train.micro_batch_size: micro_batch_size 4 does not divide batch_size 6"),
     ],
