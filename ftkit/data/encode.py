@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,7 @@ class EncoderSettings:
         train_on: ``assistant``: every answer. ``last``: the last one. ``all``: every token.
         allow_control_tokens: Whether the text of a row may spell control tokens.
         today: ISO date that templates are told.
+        known_templates: What a person can choose from where there is none; for messages.
     """
 
     tokenizer_json: str
@@ -44,15 +45,23 @@ class EncoderSettings:
     train_on: TrainOn
     allow_control_tokens: bool
     today: str
+    known_templates: list[str] = field(default_factory=list)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 under which encoded rows can be kept; the date counts only where the template reads it."""
         seen: dict[str, Any] = asdict(self) | {"rules": RULES}
+        del seen["known_templates"]
         chat = self.chat
         if chat is None or not chat.reads_today:
             del seen["today"]
         return sha256_json(seen)
+
+    @property
+    def template_fix(self) -> str:
+        """What to do where there is no template."""
+        named = ": " + "".join(f"{name}, " for name in self.known_templates) if self.known_templates else ": "
+        return f"Choose one with model.chat_template{named}or a Jinja file."
 
     @cached_property
     def chat(self) -> ChatTemplate | None:
@@ -128,8 +137,7 @@ class Encoder:
             return [self._plain(sample)]
         if chat is None:
             raise RenderFault(
-                "is a conversation, and this model's tokenizer has no chat template",
-                "Choose one with model.chat_template.",
+                "is a conversation, and this model's tokenizer has no chat template", self.settings.template_fix
             )
         parts = render(sample, chat, train_on=self.settings.train_on, epilogue=self._epilogue)
         return [encoded for part in parts for encoded in self._templated(part)]

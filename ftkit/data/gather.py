@@ -145,7 +145,7 @@ def format_of(file: DataFile, source: Source, encoder: EncoderSettings) -> str:
             except RowFault:
                 continue
             if FORMATS[form].kind == "chat" and encoder.chat_template is None:
-                raise DataError(_no_template(where))
+                raise DataError(_no_template(where, encoder.template_fix))
             return form
     if not any_row:
         raise DataError(Problem(where=file.name, what="has no rows", fix="Name a file with data."))
@@ -153,11 +153,11 @@ def format_of(file: DataFile, source: Source, encoder: EncoderSettings) -> str:
     return "text" if source.format == "auto" else source.format
 
 
-def _no_template(where: str) -> Problem:
+def _no_template(where: str, fix: str) -> Problem:
     return Problem(
         where=where,
         what="is a conversation, and this model's tokenizer has no chat template",
-        fix="Choose one with model.chat_template: a shipped name (`ftkit models --templates`) or a Jinja file.",
+        fix=fix,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def encoder_settings(
-    tokenizer: PreTrainedTokenizerBase, *, train_on: TrainOn, allow_control_tokens: bool, today: datetime.date
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    train_on: TrainOn,
+    allow_control_tokens: bool,
+    today: datetime.date,
+    known_templates: Sequence[str] = (),
 ) -> EncoderSettings:
     """Collect them.
 
@@ -24,6 +30,7 @@ def encoder_settings(
         train_on: ``assistant``: every answer. ``last``: the last one. ``all``: every token.
         allow_control_tokens: Whether the text of a row may spell control tokens.
         today: What templates are told that ask for the date.
+        known_templates: What a person can choose from where there is none.
     """
     added: dict[int, Any] = tokenizer.added_tokens_decoder
     control_ids = {index for index, token in added.items() if token.special} | set(tokenizer.all_special_ids)
@@ -39,6 +46,7 @@ def encoder_settings(
         train_on=train_on,
         allow_control_tokens=allow_control_tokens,
         today=today.isoformat(),
+        known_templates=list(known_templates),
     )
 
 

@@ -18,7 +18,7 @@ from ftkit.errors import ModelError, UsageError
 from ftkit.export.token_contract import TokenContract, make_contract
 from ftkit.models.find import find_base, known_folder
 from ftkit.models.known import KNOWN_MODELS
-from ftkit.models.tokenizer import load_tokenizer
+from ftkit.models.tokenizer import load_tokenizer, template_names
 from ftkit.pipeline.data_display import ShownRows, facts_html, facts_text, shown
 from ftkit.recipe import Recipe, load_recipe
 from ftkit.recipe.load import recipe_from_values
@@ -115,6 +115,7 @@ def open_data(name: str, overrides: Sequence[str] = ()) -> DataView:
         train_on=section.train_on,
         allow_control_tokens=section.allow_control_tokens,
         today=datetime.date.today(),
+        known_templates=template_names(),
     )
     lifted = section.model_copy(update={"max_length": UNLIMITED}) if section.overflow == "error" else section
     with ProgressBar("reading data, MiB", 1) as bar:

@@ -17,7 +17,7 @@ from ftkit.methods import Method, method_of
 from ftkit.models.find import BaseModel, find_base
 from ftkit.models.load import load_model
 from ftkit.models.precision import Precision, choose_precision, default_device
-from ftkit.models.tokenizer import load_tokenizer
+from ftkit.models.tokenizer import load_tokenizer, template_names
 from ftkit.models.vocabulary import added_token_pieces, extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 from ftkit.recipe import Recipe
@@ -89,6 +89,7 @@ class Session:
             train_on=data.train_on,
             allow_control_tokens=data.allow_control_tokens,
             today=self.today,
+            known_templates=template_names(),
         )
         with ProgressBar("preparing data, MiB", 1) as bar:
             train = self.recipe.train

@@ -23,7 +23,7 @@ from ftkit.methods import Method, method_of
 from ftkit.models.find import find_base
 from ftkit.models.load import load_model
 from ftkit.models.precision import choose_precision, default_device
-from ftkit.models.tokenizer import load_tokenizer, wants_bos
+from ftkit.models.tokenizer import load_tokenizer, template_names, wants_bos
 from ftkit.models.vocabulary import added_token_pieces, extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 from ftkit.pipeline.answers import answer_questions, choose_questions
@@ -93,6 +93,7 @@ class Target:
             train_on=section.train_on,
             allow_control_tokens=section.allow_control_tokens,
             today=datetime.date.today(),
+            known_templates=template_names(),
         )
         prepared = prepare(section, encoder)
         examples = prepared.train

@@ -42,10 +42,8 @@ def measure(command: list[str]) -> None:
             pass
         time.sleep(EVERY_S)
     wall = time.perf_counter() - start
-    gib = 1 << 30
-    print(
-        f"exit {process.returncode}, {wall:.0f} s, peak {peak / gib:.2f} GiB in all, {single / gib:.2f} in one process"
-    )
+    total, largest = peak / (1 << 30), single / (1 << 30)
+    print(f"exit {process.returncode}, {wall:.0f} s, peak {total:.2f} GiB in all, {largest:.2f} GiB in one process")
 
 
 def main() -> None:

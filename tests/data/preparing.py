@@ -10,6 +10,7 @@ from typing import Any
 from ftkit.data.example import IGNORED, TokenizedExample
 from ftkit.data.prepare import PreparedData, prepare
 from ftkit.data.settings import encoder_settings
+from ftkit.models.tokenizer import template_names
 from ftkit.recipe import DataSection
 from tests.tiny import tiny_tokenizer
 
@@ -31,7 +32,11 @@ def prepare_path(path: Path, *, tokenizer: Any = None, validation: Any = None, *
     tokenizer = tokenizer or tiny_tokenizer()
     section = DataSection(train=str(path), validation=validation, **settings)
     encoder = encoder_settings(
-        tokenizer, train_on=section.train_on, allow_control_tokens=section.allow_control_tokens, today=TODAY
+        tokenizer,
+        train_on=section.train_on,
+        allow_control_tokens=section.allow_control_tokens,
+        today=TODAY,
+        known_templates=template_names(),
     )
     return prepare(section, encoder)
 
