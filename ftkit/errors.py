@@ -63,7 +63,7 @@ class FtkitError(Exception):
         shown = [str(problem) for problem in self.problems[:MAX_PROBLEMS_SHOWN]]
         hidden = len(self.problems) - len(shown)
         if hidden:
-            shown.append(f"... and {hidden} more problems of this kind")
+            shown.append(f"... and {hidden} more problems (--json lists all)")
         return "\n".join(shown)
 
 

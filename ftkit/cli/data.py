@@ -26,6 +26,9 @@ class DataView(Protocol):
     def examples(self, n: int, *, at: str | None = None) -> list[Any]:
         """The first ``n`` sequences, or those of the row at a place."""
 
+    def findings(self) -> list[dict[str, str]]:
+        """Everything suspicious."""
+
 
 ACTIONS = ("stats", "show", "lint")
 
@@ -80,7 +83,8 @@ def data(  # noqa: PLR0913 - a parameter an option
     quiet: Quiet = False,
 ) -> None:
     """Counts and lengths of a data set, its rows as the model sees them, or what is suspicious about them."""
-    from ftkit.errors import UsageError
+    from ftkit.errors import DataError, UsageError
+    from ftkit.files import write_json
     from ftkit.nearest import did_you_mean
 
     changes = list(overrides or [])
@@ -97,12 +101,16 @@ def data(  # noqa: PLR0913 - a parameter an option
     from ftkit.pipeline.data_view import open_data
 
     show_notices(quiet=quiet)
-    view = open_data(file, changes)
+    try:
+        view = open_data(file, changes)
+    except DataError as error:
+        if output is not None:
+            problems = [{"where": one.where, "what": one.what, "fix": one.fix} for one in error.problems]
+            write_json(output, {"problems": problems})
+        raise
     examples = view.examples(rows, at=row) if action == "show" else []
     document = _document(view, action, examples)
     if output is not None:
-        from ftkit.files import write_json
-
         write_json(output, document)
     if as_json:
         print_json(document)
@@ -125,7 +133,7 @@ def _document(view: DataView, action: str, examples: list[Any]) -> Any:
     if action == "lint":
         counts = view.report["lint"]["counts"]
         meanings = CODES | DATASET_CODES
-        return {"rows": view.report["rows_in"], **view.report["lint"],
+        return {"rows": view.report["rows_in"], "counts": counts, "findings": view.findings(),
                 "codes": {code: meanings[code] for code in counts if code in meanings}}  # fmt: skip
 
     def decode(ids: list[int]) -> str:

@@ -55,6 +55,9 @@ class FakeView:
         self.asked = (n, at)
         return [EXAMPLE] * (1 if at else n)
 
+    def findings(self):
+        return self.report["lint"]["findings"]
+
 
 @pytest.fixture
 def opened(monkeypatch):

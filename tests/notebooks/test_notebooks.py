@@ -9,10 +9,28 @@ import pytest
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-# What each shows of how bad wishes are refused.
-REFUSALS = {
-    "01_quickstart": "Did you mean 'learning_rate'?",
-    "02_methods": "prefix has no 'merged' export; it has 'adapter'",
+VERIFIED = ("adapter passed", "merged passed")
+# What each prints: how bad wishes are refused, and what came of the good ones.
+PRINTED = {
+    "01_quickstart": ("Did you mean 'learning_rate'?", *VERIFIED),
+    "02_methods": ("prefix has no 'merged' export; it has 'adapter'", *VERIFIED),
+    "03_data": (
+        "rows        300 read: 300 to train on, 0 held back",
+        '⟦{"topic": "billing", "order": null, "item": "tray", "urgent": false}<|im_end|>⟧',  # row 17
+        "1 row, 2 sequences",
+        "Did you mean 'assistant'?",
+        "spells the control token '<|im_end|>'",
+        # The faults that it plants: 60 rows of the shop, then these in order; the fourth repeats row 11.
+        "planted.jsonl:61: turn 1: ja…@gmail.com",
+        "planted.jsonl:62: turn 1: '...'",
+        "planted.jsonl:63: turn 0: Ã© for é",
+        "planted.jsonl:64 = ",
+        "planted.jsonl:66 = ",
+        "shop_tickets_heldback.jsonl:1 = ",
+        "{'also in evaluation': 1, 'duplicate': 1, 'near-duplicate': 1}",
+        "data.max_length is 86",
+        "23 conversations and 7 texts",
+    ),
 }
 
 
@@ -29,9 +47,7 @@ def test_the_notebook_runs(notebook, tmp_path, smollm2, monkeypatch):
     printed = "".join(
         output.get("text", "") for cell in book.cells for output in cell.get("outputs", []) if "text" in output
     )
-    assert REFUSALS[notebook.stem] in printed
-    assert "adapter passed" in printed
-    assert "merged passed" in printed
+    assert [text for text in PRINTED[notebook.stem] if text not in printed] == []
 
 
 @pytest.mark.parametrize("notebook", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)

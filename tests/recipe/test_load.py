@@ -403,8 +403,8 @@ def test_plain_values_are_checked_with_the_callers_own_places():
         (SHORT + "export: [merged, merged]\n",
          "r.yaml:4: export: a kind of export is named twice; each is written to export/KIND"),
         ("recipe: lora\nmodel: m\ndata:\n  train: d\n  packing: true\ntrain: {micro_batch_size: 2}\n",
-         "r.yaml:6: train.micro_batch_size: packs are cut by tokens, not by examples: leave micro_batch_size at auto, "
-         "or set packing to false"),
+         "r.yaml:6: train.micro_batch_size: packs are cut by tokens, not by examples: leave micro_batch_size at "
+         "auto, or set packing to false"),
         ("recipe: lora\nmodel: m\ndata:\n  train: d\n  streaming: true\n",
          "r.yaml:5: data.streaming: streaming data has no length, so train.max_steps must say when training ends"),
         ("recipe: lora\nmodel: m\ntrain: {max_steps: 5}\ndata:\n  train: d\n  streaming: true\n  dedup: exact\n",

@@ -83,8 +83,8 @@ def test_packing_is_refused_for_soft_prompts(tmp_path, recipe):
         load_recipe(path)
 
     assert str(caught.value) == (
-        f"{path}:5: data.packing: {recipe} cannot be trained with packing: its virtual tokens stand before a sequence, "
-        "not before each example inside of one; use auto or false"
+        f"{path}:5: data.packing: {recipe} cannot be trained with packing: its virtual tokens stand before a "
+        "sequence, not before each example inside of one; use auto or false"
     )
 
 
