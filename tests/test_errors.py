@@ -56,7 +56,9 @@ def test_an_error_of_one_sentence_is_one_problem_with_its_remedy():
     assert str(error) == "t.jsonl: is empty\n  Add rows."
 
 
-@pytest.mark.parametrize(("count", "last_line"), [(20, "fault 19"), (21, "... and 1 more problems (--json lists all)")])
+@pytest.mark.parametrize(
+    ("count", "last_line"), [(20, "fault 19"), (21, "... and 1 more problems (--json lists all)")]
+)
 def test_twenty_problems_are_shown_and_the_rest_counted_but_kept(count, last_line):
     error = DataError([Problem(what=f"fault {index}") for index in range(count)])
 

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ftkit.data.block import BlockSettings
 from ftkit.data.columns import Columns
@@ -88,7 +87,7 @@ def gather(
             listed += [(index, file) for file in open_files(part.source)]
         except DataError as error:
             found.note(error.problems)
-    total = sum(file.path.stat().st_size for _, file in listed)
+    total = sum(_size(file.path) for _, file in listed)
     meter = _Meter(total, progress)
     with Pool(encoder, workers) as pool:
         for index, files, form in _groups(parts, listed, encoder, found):
@@ -114,7 +113,7 @@ def _groups(
         except DataError as error:
             found.note(error.problems)
             continue
-        bytes_ = file.path.stat().st_size
+        bytes_ = _size(file.path)
         if group and ((index, form) != current or size + bytes_ > GROUP_BYTES):
             yield current[0], group, current[1]
             group, size = [], 0
@@ -171,9 +170,11 @@ def _read_group(
     *,
     first_rows: int | None,
 ) -> None:
-    before = [_state(file.path) for file in files]
-    digests = [sha256_file(file.path) for file in files] if first_rows is None else [""] * len(files)
-    size = sum(file.path.stat().st_size for file in files)
+    before = {file: facts for file in files if (facts := _facts(file, found, digest=first_rows is None)) is not None}
+    if not before:
+        return
+    files = list(before)
+    size = sum(facts.size for facts in before.values())
 
     def build(writer: StoreWriter) -> dict[str, object]:
         faults = 0
@@ -188,28 +189,24 @@ def _read_group(
                 done += len(arrays.arrays["rows"])
                 style = block.style
                 writer.append(arrays, file=number)
-                meter.add(len(block.lines), most=file.path.stat().st_size)
+                meter.add(len(block.lines), most=before[file].size)
             rows.append(done)
             styles.append(style)
-            meter.next(file.path.stat().st_size)
-        if before != [_state(file.path) for file in files]:
-            raise DataError(f"{files[0].name}: changed while it was being read", fix="Try again when it is complete.")
+            meter.next(before[file].size)
+        _require_unchanged(before)
         if faults:
             raise NotWorthKeepingError
         return {"rows_of_files": rows, "styles": styles, "format": settings.format}
 
-    kinds = [f"{file.kind}|{file.compression}|{file.part}" for file in files]
+    read = [(before[file].digest, f"{file.kind}|{file.compression}|{file.part}") for file in files]
     try:
-        if first_rows is None:
-            store = cached(token_key(list(zip(digests, kinds, strict=True)), settings), build)
-        else:
-            store = temporary(build)
+        store = cached(token_key(read, settings), build) if first_rows is None else temporary(build)
     except NotWorthKeepingError:
         return
     meter.reach(size)
     names = tuple(file.name for file in files)
     found.stores.append(NamedStore(store=store, names=names, styles=tuple(store.facts["styles"]), source=index))
-    for name, digest, rows in zip(names, digests, store.facts["rows_of_files"], strict=True):
+    for name, (digest, _), rows in zip(names, read, store.facts["rows_of_files"], strict=True):
         found.files.append(SourceFile(path=name, sha256=digest, format=settings.format, rows=rows))
 
 
@@ -222,9 +219,52 @@ def _first(blocks: Iterator[Block], rows: int) -> Iterator[Block]:
             return
 
 
-def _state(path: Path) -> tuple[Any, ...]:
+@dataclass(frozen=True)
+class _Facts:
+    """A file before it is read.
+
+    Attributes:
+        state: What the system says of it: size, time of change, which file it is.
+        digest: SHA-256 of its bytes; empty where nothing is filed under it.
+    """
+
+    state: tuple[int, int, int]
+    digest: str
+
+    @property
+    def size(self) -> int:
+        return self.state[0]
+
+
+def _facts(file: DataFile, found: Gathered, *, digest: bool) -> _Facts | None:
+    try:
+        return _Facts(_state(file.path), sha256_file(file.path) if digest else "")
+    except OSError as error:
+        found.note([Problem(where=file.name, what=f"cannot be read: {error.strerror or error}")])
+        return None
+
+
+def _require_unchanged(before: dict[DataFile, _Facts]) -> None:
+    for file, facts in before.items():
+        try:
+            unchanged = _state(file.path) == facts.state
+        except OSError:
+            unchanged = False
+        if not unchanged:
+            raise DataError(f"{file.name}: changed while it was being read", fix="Try again when it is complete.")
+
+
+def _state(path: Path) -> tuple[int, int, int]:
     facts = path.stat()
     return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def _size(path: Path) -> int:
+    """For the meter; a file that is gone by now is reported when it is read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 class _Meter:

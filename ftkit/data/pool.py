@@ -107,7 +107,8 @@ class Pool:
     def _start(self) -> ThreadPoolExecutor:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="ftkit-data")
-            self._all = [_Worker() for _ in range(self.workers)]
+            for _ in range(self.workers):
+                self._all.append(_Worker())  # one by one: where the system refuses the next, these are known and end
             # All at once: starting takes most of a second, and one need not wait for another.
             list(self._threads.map(lambda worker: worker.tell({"encoder": asdict(self.settings)}), self._all))
             for worker in self._all:

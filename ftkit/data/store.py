@@ -1,6 +1,6 @@
 """Tokenised rows of one or several files, on disk.
 
-    store.json       what the arrays were made from, how long they are, and the SHA-256 of each
+    store.json       what the arrays were made from, how long they are, the SHA-256 of each, and its own
     rows.bin ...     the arrays of `ftkit.data.arrays.TYPES`
     findings.jsonl   what is suspicious about the rows
 
@@ -10,6 +10,7 @@ with ``pread``, so that walking through a store does not fill the memory with it
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -24,10 +25,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ftkit.data.arrays import TYPES, TokenArrays
-from ftkit.files import to_json
+from ftkit.files import sha256_json, to_json
 
 FORMAT_VERSION = 1
 FINDINGS = "findings.jsonl"
+SEAL = "sha256_of_this"
 _READ_BYTES = 1 << 22
 
 
@@ -76,7 +78,8 @@ class StoreWriter:
             "lengths": self._lengths,
             "sha256": {name: file.digest.hexdigest() for name, file in self._files.items()},
         }
-        (self.folder / "store.json").write_text(to_json(content), encoding="utf-8")
+        sealed = {**content, SEAL: sha256_json(content)}
+        (self.folder / "store.json").write_text(to_json(sealed), encoding="utf-8")
 
 
 @dataclass
@@ -108,18 +111,20 @@ class TokenStore:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self.facts: dict[str, Any] = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+            self.facts: dict[str, Any] = _facts(folder)
             self._files = {name: (folder / name).open("rb", buffering=0) for name in _names()}
-            if self.facts["format_version"] != FORMAT_VERSION:
-                raise DamagedStoreError(f"{folder}: of another version")
             for name, file in self._files.items():
                 if _sha256(file) != self.facts["sha256"][name]:
                     raise DamagedStoreError(f"{folder / name}: has changed since it was written")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise  # nothing is wrong with the store
             raise DamagedStoreError(str(error)) from None
         self.folder = folder
         self.rows = self._read("rows", 0, self.facts["lengths"]["rows"])
         self.sequences = self._read("sequences", 0, self.facts["lengths"]["sequences"])
+        for name in ("rows.bin", "sequences.bin"):  # they are in memory, and a process may not have many files open
+            self._files.pop(name).close()
 
     @property
     def digest(self) -> str:
@@ -170,6 +175,17 @@ class TokenStore:
                 raise DamagedStoreError(f"{self.folder}: {name}.bin became shorter while it was in use")
             done += read
         return np.frombuffer(raw, dtype.base).reshape(count, *dtype.shape)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What store.json says, if it is what was written."""
+    path = folder / "store.json"
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if facts["format_version"] != FORMAT_VERSION:
+        raise DamagedStoreError(f"{path}: of another version")
+    if facts.pop(SEAL) != sha256_json(facts):
+        raise DamagedStoreError(f"{path}: has changed since it was written")
+    return facts
 
 
 def _names() -> list[str]:

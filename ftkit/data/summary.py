@@ -174,9 +174,14 @@ def lint_summary(findings: Iterable[Finding]) -> dict[str, Any]:
 
 
 def data_digest(gathered: Gathered, *sides: StoredExamples) -> str:
-    """SHA-256 of everything that is trained on and validated with, in order, as it is cut."""
-    digest = hashlib.sha256(json.dumps([named.store.digest for named in gathered.stores]).encode())
+    """SHA-256 of everything that is trained on and validated with, in order, as it is cut.
+
+    Files that rows are only compared with have no part in it, wherever they are listed.
+    """
+    used = np.unique(np.concatenate([side.chosen[:, 0] for side in sides]))
+    digest = hashlib.sha256(json.dumps([gathered.stores[int(store)].store.digest for store in used]).encode())
     for side in sides:
+        chosen = np.stack([np.searchsorted(used, side.chosen[:, 0]), side.chosen[:, 1]], axis=1)
         digest.update(f"|{side.max_length}|".encode())
-        digest.update(np.ascontiguousarray(side.chosen, dtype="<i8").tobytes())
+        digest.update(np.ascontiguousarray(chosen, dtype="<i8").tobytes())
     return digest.hexdigest()

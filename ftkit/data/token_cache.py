@@ -22,7 +22,7 @@ from pathlib import Path
 from ftkit.cache import cache_folder
 from ftkit.data.block import BlockSettings
 from ftkit.data.store import DamagedStoreError, StoreWriter, TokenStore
-from ftkit.errors import ResourceError
+from ftkit.errors import ResourceError, UsageError
 from ftkit.files import PARTIAL_PREFIX, new_folder, sha256_json
 from ftkit.units import format_bytes
 
@@ -69,30 +69,47 @@ def cached(key: str, build: Build) -> TokenStore:
         build: Fills a writer and gives the facts to keep with it.
 
     Raises:
-        ResourceError: The disk is full.
+        ResourceError: The disk is full, or too many files are open.
+        UsageError: ``FTKIT_TOKEN_CACHE_GIB`` is no number.
         NotWorthKeepingError: From ``build``; nothing is kept.
     """
     folder = tokens_folder() / key[:32]
+    limit = _limit_bytes()
     try:
-        with _turn(folder):
+        with _saying_what_is_short(), _turn(folder):
             store = _open(folder)
             if store is None:
                 with new_folder(folder) as partial:
                     _fill(partial, build)
                 store = TokenStore(folder)
-                _make_room(keep=folder)
+                _make_room(limit, keep=folder)
             else:
                 os.utime(folder)  # read lately, for _make_room
             return store
     except PermissionError:
-        return _unkept(build)
+        pass
     except OSError as error:
-        if error.errno == errno.EROFS:
-            return _unkept(build)
+        if error.errno != errno.EROFS:
+            raise
+    log.warning("%s cannot be written to, so tokens are not kept", tokens_folder())
+    return temporary(build)
+
+
+@contextlib.contextmanager
+def _saying_what_is_short() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f"{tokens_folder()} or {tempfile.gettempdir()}"
             raise ResourceError(
-                f"{tokens_folder()}: the disk is full while tokens are written",
+                f"{where}: the disk is full while tokens are written",
                 fix="Free some space, or name a folder on another disk in FTKIT_TOKEN_CACHE.",
+            ) from None
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise ResourceError(
+                "the system lets this process open no more files",
+                fix="Allow more (ulimit -n 65536), or put the data into fewer files.",
             ) from None
         raise
 
@@ -113,14 +130,13 @@ def _fill(folder: Path, build: Build) -> None:
         writer.finish(build(writer))
 
 
-def _unkept(build: Build) -> TokenStore:
-    log.warning("%s cannot be written to, so tokens are not kept", tokens_folder())
-    return temporary(build)
-
-
 def temporary(build: Build) -> TokenStore:
-    """A store that vanishes with this process."""
-    with tempfile.TemporaryDirectory(prefix="ftkit-tokens-") as name:
+    """A store that vanishes with this process.
+
+    Raises:
+        ResourceError: The disk is full.
+    """
+    with _saying_what_is_short(), tempfile.TemporaryDirectory(prefix="ftkit-tokens-") as name:
         _fill(Path(name), build)
         # The store keeps its files open, so they outlive their names and vanish with this process.
         return TokenStore(Path(name))
@@ -139,19 +155,31 @@ def _turn(folder: Path) -> Iterator[None]:
         yield
 
 
-def _make_room(keep: Path) -> None:
-    """Remove the entries not used for longest until the cache is within ``FTKIT_TOKEN_CACHE_GIB``; and wrecks.
+def _limit_bytes() -> int:
+    """``FTKIT_TOKEN_CACHE_GIB``, as bytes."""
+    chosen = os.environ.get("FTKIT_TOKEN_CACHE_GIB", "")
+    try:
+        return int(float(chosen) * (1 << 30)) if chosen else DEFAULT_LIMIT_BYTES
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"FTKIT_TOKEN_CACHE_GIB: {chosen!r} is not a number of GiB", fix="Write 20 or 0.5."
+        ) from None
+
+
+def _make_room(limit: int, keep: Path) -> None:
+    """Remove the entries not used for longest until the cache is within its limit; and wrecks.
 
     An entry in use by another process may go: its files stay readable until that process closes them.
     """
-    chosen = os.environ.get("FTKIT_TOKEN_CACHE_GIB", "")
-    limit = int(float(chosen) * (1 << 30)) if chosen else DEFAULT_LIMIT_BYTES
     entries = sorted((entry for entry in keep.parent.iterdir() if entry.is_dir()), key=lambda entry: -_used(entry))
     total = 0
     for entry in entries:
-        wreck = entry.name.startswith(PARTIAL_PREFIX)
-        total += 0 if wreck else _size(entry)
-        if entry == keep or (wreck and time.time() - _used(entry) < _ABANDONED_S) or (not wreck and total <= limit):
+        if entry.name.startswith(PARTIAL_PREFIX):
+            goes = time.time() - _written(entry) > _ABANDONED_S
+        else:
+            total += _size(entry)
+            goes = total > limit and entry != keep
+        if not goes:
             continue
         log.info("token cache: %s removed (the limit is %s)", entry.name, format_bytes(limit))
         shutil.rmtree(entry, ignore_errors=True)
@@ -160,6 +188,13 @@ def _make_room(keep: Path) -> None:
 def _used(folder: Path) -> float:
     with contextlib.suppress(FileNotFoundError):
         return folder.stat().st_mtime
+    return 0.0
+
+
+def _written(folder: Path) -> float:
+    """When a file of it last grew: a folder's own time stands still while its files are written."""
+    with contextlib.suppress(FileNotFoundError):
+        return max((file.stat().st_mtime for file in folder.iterdir()), default=_used(folder))
     return 0.0
 
 

@@ -28,7 +28,9 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def prepare_path(path: Path, *, tokenizer: Any = None, validation: Any = None, **settings: Any) -> PreparedData:
+def prepare_path(
+    path: Path, *, tokenizer: Any = None, validation: Any = None, progress: Any = None, **settings: Any
+) -> PreparedData:
     tokenizer = tokenizer or tiny_tokenizer()
     section = DataSection(train=str(path), validation=validation, **settings)
     encoder = encoder_settings(
@@ -38,7 +40,7 @@ def prepare_path(path: Path, *, tokenizer: Any = None, validation: Any = None, *
         today=TODAY,
         known_templates=template_names(),
     )
-    return prepare(section, encoder)
+    return prepare(section, encoder, progress=progress)
 
 
 def prepare_rows(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> PreparedData:

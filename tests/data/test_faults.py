@@ -38,7 +38,10 @@ USER, ASSISTANT = {"role": "user", "content": "hi"}, {"role": "assistant", "cont
         ([USER, {"role": "assistant", "content": "  "}], "rows.jsonl:1: messages[1].content: is missing or empty"),
         ([USER, {"role": "assistant", "content": 3}], "rows.jsonl:1: messages[1].content: is a int, not text"),
         ([USER, {"content": "yo"}], "rows.jsonl:1: messages[1].role: is missing or empty"),
-        ([USER, ASSISTANT | {"tool_calls": [{}]}], "rows.jsonl:1: messages[1].tool_calls: tool calls cannot be"),
+        (
+            [USER, ASSISTANT | {"tool_calls": [{}]}],
+            "rows.jsonl:1: messages[1].tool_calls[0].function: is missing, or no object",
+        ),
         ([USER, ASSISTANT | {"content": [{"type": "image"}]}], "rows.jsonl:1: messages[1].content: has parts that"),
     ],
 )

@@ -9,11 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftkit.data.prepare import prepare
 from ftkit.errors import DataError
-from ftkit.recipe import DataSection
-from tests.data.preparing import chat, prepare_rows, write_jsonl
-from tests.tiny import tiny_tokenizer
+from tests.data.preparing import chat, prepare_path, prepare_rows, write_jsonl
 
 # 16 tokens with the answer "yo": 12 of prompt, the answer's 2, <|im_end|> and the line break; a letter adds one.
 SHORT = chat("hi", "yo")
@@ -71,15 +68,17 @@ def test_rows_in_are_trained_or_validation_or_dropped_whatever_the_rows(rows, ma
     report = prepared.report
     assert report.rows_in == len(rows) == report.trained + report.validation + sum(report.dropped.values())
     assert (report.trained, report.validation) == (len(prepared.train), len(prepared.validation))
-    assert all(len(example.input_ids) <= max_length for example in prepared.train + prepared.validation)
+    assert all(len(example.input_ids) <= max_length for example in [*prepared.train, *prepared.validation])
     assert report.tokens == sum(len(example.input_ids) for example in prepared.train)
     assert report.supervised_tokens == sum(example.supervised_tokens for example in prepared.train)
 
 
 def test_lengths_are_percentiles_of_the_training_rows_by_nearest_rank(tmp_path):
-    rows = [chat("hi", "y" * (index + 1)) for index in range(20)]  # 15, 16, ... 34 tokens
+    rows = [chat("hi", "y" * (index + 1)) for index in range(20)]  # 15, 16, ... 34 tokens; the 10th of them is 24
 
-    assert prepare_rows(tmp_path, rows).report.lengths == {"min": 15, "mean": 24.5, "p50": 25, "p95": 34, "max": 34}
+    assert prepare_rows(tmp_path, rows).report.lengths == {
+        "min": 15, "mean": 24.5, "p50": 24, "p90": 32, "p95": 33, "p99": 34, "max": 34,
+    }  # fmt: skip
 
 
 def test_duplicates_are_training_rows_that_stood_earlier(tmp_path):
@@ -135,9 +134,13 @@ def test_the_report_as_written_to_disk_adds_up(tmp_path):
     assert len(facts["files"][0]["sha256"]) == 64
 
 
-def test_progress_counts_every_row_once(tmp_path):
-    seen = []
+def test_progress_counts_bytes_up_to_the_size_of_the_files(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", [SHORT, LONG, chat("a", "b")])
-    section = DataSection(train=str(path), validation=0.5)
-    prepare(section, tiny_tokenizer(), bos_wanted=False, template_names=[], progress=lambda *done: seen.append(done))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    size = path.stat().st_size
+    seen = []
+
+    prepare_path(path, progress=lambda *done: seen.append(done))
+
+    assert seen == sorted(seen)
+    assert {total for _, total in seen} == {size}
+    assert seen[-1] == (size, size)
