@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,16 @@ class BlockReader:
             return None
         if row.get(name) is None:
             raise RowFault(name, "is missing, and data.group_by names it", "Fill it in, or remove data.group_by.")
-        return repr(row[name])
+        return _group_name(row[name])
+
+
+def _group_name(value: Any) -> str:
+    """A group's name: customer 7 of JSON is customer "7" of CSV, where every cell is text, and 7.0 of a table."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value, sort_keys=True)
 
 
 class LineFault(ValueError):  # noqa: N818 - collected into a DataError, never shown by itself

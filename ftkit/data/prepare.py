@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from ftkit.data.encode import EncoderSettings
 from ftkit.data.example import TokenizedExample
-from ftkit.data.gather import Gathered, Part, gather
+from ftkit.data.gather import MOST_PROBLEMS, Gathered, Part, gather
 from ftkit.data.lint import Finding
 from ftkit.data.mixture import SourceMix
 from ftkit.data.plan import MAX_ROWS_SEARCHED, Plan, PlanSettings, make_plan
@@ -95,7 +95,7 @@ def prepare(
         first_rows=first_rows,
     )
     if gathered.problems:
-        raise DataError(_listed(gathered))
+        raise DataError(_listed(gathered.problems, gathered.unlisted))
     if not takes_pairs:
         _require_no_pairs(gathered)
     rows = row_table(gathered)
@@ -158,11 +158,12 @@ def _workers(setting: str | int) -> int:
     return 0 if cores == 1 else min(cores, MOST_WORKERS)
 
 
-def _listed(gathered: Gathered) -> list[Problem]:
-    if not gathered.unlisted:
-        return gathered.problems
-    more = Problem(what=f"{gathered.unlisted:,} more rows are wrong; this list ends here")
-    return [*gathered.problems, more]
+def _listed(problems: Sequence[Problem], unlisted: int) -> list[Problem]:
+    """Problems for people; how many there are comes first, as only the first ones are shown on a terminal."""
+    if not unlisted:
+        return list(problems)
+    count = len(problems) + unlisted
+    return [Problem(what=f"{count:,} rows are wrong; the first {len(problems):,} are listed"), *problems]
 
 
 def _searches(settings: DataSection, rows: int) -> bool:
@@ -214,15 +215,16 @@ def _require_no_overflow(rows: Rows, plan: Plan, settings: DataSection, texts: R
         return
     kept = np.concatenate([plan.train, plan.validation])
     long = np.sort(kept[rows.longest[kept] > settings.max_length])
-    if len(long):
-        raise DataError([
-            Problem(
-                where=texts.place(int(row)),
-                what=f"{int(rows.longest[row])} tokens, data.max_length is {settings.max_length}",
-                fix="Raise data.max_length, or choose data.overflow: drop or truncate.",
-            )
-            for row in long[:100_000]
-        ])  # fmt: skip
+    problems = [
+        Problem(
+            where=texts.place(int(row)),
+            what=f"{int(rows.longest[row])} tokens, data.max_length is {settings.max_length}",
+            fix="Raise data.max_length, or choose data.overflow: drop or truncate.",
+        )
+        for row in long[:MOST_PROBLEMS]
+    ]
+    if problems:
+        raise DataError(_listed(problems, len(long) - len(problems)))
 
 
 def _require_rows(plan: Plan) -> None:
@@ -238,17 +240,17 @@ def _require_rows(plan: Plan) -> None:
 
 def _require_supervised(*sides: StoredExamples) -> None:
     """A row whose answer is cut off altogether has nothing to teach, and would be counted as if it had."""
+    found = [(side, int(index)) for side in sides for index in np.flatnonzero(side.supervised == 0)]
     problems = [
         Problem(
-            where=side.place(int(index)),
+            where=side.place(index),
             what="no token of this row counts towards the loss",
             fix="Raise data.max_length so that its answer is not cut off, or remove the row.",
         )
-        for side in sides
-        for index in np.flatnonzero(side.supervised == 0)
+        for side, index in found[:MOST_PROBLEMS]
     ]
     if problems:
-        raise DataError(problems)
+        raise DataError(_listed(problems, len(found) - len(problems)))
 
 
 @dataclass(frozen=True)

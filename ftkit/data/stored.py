@@ -110,6 +110,16 @@ class StoredExamples(Sequence[TokenizedExample]):
         return keys
 
     @property
+    def begins_row(self) -> np.ndarray:
+        """Whether each is the first sequence of its row: as many are as rows are taken."""
+        is_first = np.zeros(len(self.chosen), bool)
+        for which, named in enumerate(self.stores):
+            mine = self.chosen[:, 0] == which
+            sequences = self.chosen[mine, 1]
+            is_first[mine] = named.store.rows["first_sequence"][named.store.sequences["row"][sequences]] == sequences
+        return is_first
+
+    @property
     def group_keys(self) -> set[int]:
         """What each one's row is split by."""
         found: set[int] = set()

@@ -23,6 +23,7 @@ from ftkit.data.sources import Block, place
 from ftkit.errors import DataError, Problem
 
 WINDOW = 2048  # rows that are shuffled among each other
+MOST_OPEN = 64  # files read at a time; systems let a process open some hundreds
 
 Opened = tuple[BlockReader, str, Iterator[Block]]
 
@@ -84,10 +85,13 @@ class StreamedExamples(Sequence[TokenizedExample]):
     def _advance(self) -> None:
         if self._number < 0:
             self._rows = self._endless()
-        self._number += 1
+        # Nothing is at hand until the window is whole: asked again after a fault, the stream comes to it again. And
+        # two windows at a time would take twice the memory.
+        number, self._number, self._window = self._number + 1, -1, []
         rows = list(itertools.islice(self._rows, WINDOW))
-        order = np.random.default_rng([self._seed, self._number]).permutation(len(rows))
+        order = np.random.default_rng([self._seed, number]).permutation(len(rows))
         self._window = [rows[at] for at in order]
+        self._number = number
 
     def _endless(self) -> Iterator[TokenizedExample]:
         while True:
@@ -99,13 +103,15 @@ class StreamedExamples(Sequence[TokenizedExample]):
                 raise DataError("no row is left to train on", fix="Raise data.max_length, or give more data.")
 
     def _once(self) -> Iterator[TokenizedExample]:
-        """All rows of all sources, a row of each in turn."""
-        running = [self._of_source(*opened) for opened in self._open()]
+        """All rows of all files, a row of each in turn; of many files, another begins where one ends."""
+        waiting = (self._of_source(*opened) for opened in self._open())
+        running = list(itertools.islice(waiting, MOST_OPEN))
         while running:
             for source in list(running):
                 row = next(source, None)
                 if row is None:
                     running.remove(source)
+                    running += itertools.islice(waiting, 1)
                 else:
                     yield from row
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from ftkit.data.block import BlockReader, BlockSettings
 from ftkit.data.encode import Encoder, EncoderSettings
 from ftkit.data.gather import Part, format_of
 from ftkit.data.prepare import PreparedData, parts_of, prepare
-from ftkit.data.sources import open_files, read_blocks
+from ftkit.data.sources import Block, DataFile, open_files, read_blocks
 from ftkit.data.stored import StoredExamples
 from ftkit.data.stream import Opened, StreamedExamples
 from ftkit.errors import DataError
 from ftkit.files import sha256_json
 from ftkit.recipe import DataSection
 
+_State = tuple[int, int] | None
 FIRST_ROWS = 10_000  # of each file: what the report and the validation split are made of
 
 
@@ -54,9 +55,10 @@ def prepare_stream(
     fraction = settings.validation if isinstance(settings.validation, (int, float)) else 0.0
     limit, held = int(fraction * 2**64), first.validation.group_keys if fraction else set()
     shared = Encoder(encoder)
+    before = {file.path: _state(file.path) for part in parts for file in open_files(part.source)}
 
     def open_sources() -> list[Opened]:
-        return [opened for part in parts for opened in _open(part, shared, settings)]
+        return [opened for part in parts for opened in _open(part, shared, settings, before)]
 
     train = StreamedExamples(
         open_sources,
@@ -72,16 +74,43 @@ def prepare_stream(
     return replace(first, train=train, report=report)
 
 
-def _open(part: Part, encoder: Encoder, settings: DataSection) -> list[Opened]:
-    """A source from its beginning: its files one after the other."""
+def _open(part: Part, encoder: Encoder, settings: DataSection, before: Mapping[Path, _State]) -> list[Opened]:
+    """The files of a source, each from its beginning."""
     opened = []
-    for file in open_files(part.source):
+    files = open_files(part.source)
+    for file in files:
+        _require_unchanged(file, before)
         form = format_of(file, part.source, encoder.settings)
         block = BlockSettings(
             encoder=encoder.settings, format=form, columns=part.source.columns, group_by=settings.group_by
         )
-        opened.append((BlockReader(block, encoder), file.name, read_blocks(file)))
+        opened.append((BlockReader(block, encoder), file.name, _unchanging(file, before)))
     return opened
+
+
+def _unchanging(file: DataFile, before: Mapping[Path, _State]) -> Iterator[Block]:
+    """The blocks of a file, as long as it is the one that the run began with."""
+    for block in read_blocks(file):
+        _require_unchanged(file, before)
+        yield block
+
+
+def _require_unchanged(file: DataFile, before: Mapping[Path, _State]) -> None:
+    """What is added while training goes on would be trained on, and no resume could tell."""
+    if _state(file.path) != before.get(file.path):
+        raise DataError(
+            f"{file.name}: has changed since training began",
+            fix="Put it back as it was and resume, or train on a copy that nobody writes to.",
+        )
+
+
+def _state(path: Path) -> _State:
+    """Size and time of change; of a file that is gone, neither."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _require_local(settings: DataSection) -> None:

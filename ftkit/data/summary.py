@@ -125,7 +125,7 @@ def mixture(parts: Sequence[Part], sources: np.ndarray, epoch: StoredExamples) -
         sources: The source of each sequence of the epoch.
         epoch: The sequences.
     """
-    lengths, supervised = epoch.lengths, epoch.supervised
+    lengths, supervised, begins_row = epoch.lengths, epoch.supervised, epoch.begins_row
     lines = []
     for index, part in enumerate(parts):
         if part.role not in ("train", "replay"):
@@ -139,7 +139,7 @@ def mixture(parts: Sequence[Part], sources: np.ndarray, epoch: StoredExamples) -
             "sequences": int(mine.sum()),
             "tokens": int(lengths[mine].sum()),
             "supervised_tokens": int(supervised[mine].sum()),
-            "row_share": round(float(mine.sum()) / max(1, len(mine)), 4),
+            "row_share": round(float(begins_row[mine].sum()) / max(1, int(begins_row.sum())), 4),
             "token_share": round(float(lengths[mine].sum()) / max(1, int(lengths.sum())), 4),
         })  # fmt: skip
     return lines

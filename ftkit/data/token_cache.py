@@ -29,7 +29,7 @@ from ftkit.units import format_bytes
 log = logging.getLogger(__name__)
 
 # Raise it with every change of what the same file and settings become.
-TOKENS_VERSION = 1
+TOKENS_VERSION = 2
 DEFAULT_LIMIT_BYTES = 20 << 30
 _ABANDONED_S = 24 * 3600
 
