@@ -21,7 +21,7 @@ PRINTED = {
         "Did you mean 'assistant'?",
         "spells the control token '<|im_end|>'",
         # The faults that it plants: 60 rows of the shop, then these in order; the fourth repeats row 11.
-        "planted.jsonl:61: turn 1: ja…@lamp-and-shade-shop.com",
+        "planted.jsonl:61: turn 1: j…@lamp-and-shade-shop.com",
         "planted.jsonl:62: turn 1: '...'",
         "planted.jsonl:63: turn 0: Ã© for é",
         "planted.jsonl:64 = ",
