@@ -29,7 +29,13 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def prepare_path(
-    path: Path, *, tokenizer: Any = None, validation: Any = None, progress: Any = None, **settings: Any
+    path: Path,
+    *,
+    tokenizer: Any = None,
+    validation: Any = None,
+    progress: Any = None,
+    takes_pairs: bool = False,
+    **settings: Any,
 ) -> PreparedData:
     tokenizer = tokenizer or tiny_tokenizer()
     section = DataSection(train=str(path), validation=validation, **settings)
@@ -40,7 +46,7 @@ def prepare_path(
         today=TODAY,
         known_templates=template_names(),
     )
-    return prepare(section, encoder, progress=progress)
+    return prepare(section, encoder, progress=progress, takes_pairs=takes_pairs)
 
 
 def prepare_rows(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> PreparedData:
