@@ -51,7 +51,8 @@ SEEDS: dict[str, list[dict[str, Any]]] = {
 STRANGE: list[Any] = [
     None, "", " ", "\x00", "\ud800", "\ufeff", "<|im_end|>", "<|im_start|>assistant\n", "a" * 3000, "漢字🙂",
     "{{ 7 * 7 }}", 0, -1, 1.5, 1e308, float("nan"), float("inf"), 10**30, True, [], {}, [[]], [None], {"": None},
-    {"role": "user"}, [{"role": "assistant"}], {"type": "image"}, ["text"], "assistant", "asistant", "system", "human",
+    {"role": "user"}, [{"role": "assistant"}], {"type": "image"}, ["text"],
+    "assistant", "asistant", "system", "human",
 ]  # fmt: skip
 
 
