@@ -5,8 +5,8 @@
 
 All get the same file, the same tokenizer and two processes; ftkit and TRL a ChatML template with generation marks,
 which TRL needs for its assistant_only_loss, LLaMA-Factory its own ChatML, which trains on the line break after an
-answer too. Near-duplicates are not searched. The arms run in turn, each in a process of its own, and what they give is
-compared: the same token ids, and of TRL the same supervised tokens, for every row.
+answer too. Near-duplicates are not searched. The arms run in turn, each in a process of its own, and what they give
+is compared: the same token ids, and of TRL the same supervised tokens, for every row.
 """
 
 from __future__ import annotations
