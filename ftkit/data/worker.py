@@ -47,8 +47,8 @@ def main() -> None:
     A message is a line of JSON and, below it, the block. A line with ``settings`` says how the next blocks are read.
     The answer is what `TokenArrays.to_bytes` gives, or nothing but the text of an unexpected error after a zero byte.
     """
-    # Looking for circles among all the remembered words costs a tenth of the time. Rows were seen to leave none, but a
-    # chat template may: so rarely, not never, or a large file would fill the memory.
+    # Looking for circles among all the remembered words costs a tenth of the time. Rows were seen to leave none, but
+    # a chat template may: so rarely, not never, or a large file would fill the memory.
     gc.set_threshold(200_000, 50, 50)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the caller decides what ends
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
