@@ -62,8 +62,8 @@ ORDER = {
         "optimizer", "checkpoint", "documents", "isolation", "moments", "trainer", "",
     ],
     "export": [
-        "manifest", "card", "probes", "process", "contract_cases", "token_contract", "write", "verify_process",
-        "verify", "",
+        "manifest", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract", "trained",
+        "target", "targets.adapter", "targets.merged", "targets", "write", "verify_process", "verify", "",
     ],
 }  # fmt: skip
 

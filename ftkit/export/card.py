@@ -25,6 +25,9 @@ tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
 }
 
 
+_LIBRARIES = {"adapter": "peft", "bottleneck": "ftkit", "merged": "transformers"}
+
+
 def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
     """Write the card.
 
@@ -33,7 +36,7 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
         facts: ``data`` (the data report), ``metrics`` {before, after} and ``losses`` {before, after}.
     """
     form = "bottleneck" if (manifest.kind, manifest.recipe) == ("adapter", "adapter") else manifest.kind
-    library = {"adapter": "peft", "bottleneck": "ftkit", "merged": "transformers"}[form]
+    library = _LIBRARIES[form]
     base = manifest.base["name"]
     data = facts["data"]
     lines = [

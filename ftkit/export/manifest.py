@@ -6,10 +6,11 @@ import importlib.metadata
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ftkit.errors import Problem, VerificationError
 from ftkit.files import files_in, inside, sha256_file
+from ftkit.recipe.sections import ExportKind
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -21,7 +22,7 @@ class ExportManifest:
     """The fields of manifest.json; `ftkit verify` trusts nothing but these and the bytes on disk.
 
     Attributes:
-        kind: ``adapter`` or ``merged``.
+        kind: Of the export; a key of `ftkit.export.targets.TARGETS`.
         recipe: Name of the recipe's method.
         method: Its settings.
         base: Name, revision and sha256 of the base model's weights.
@@ -35,6 +36,7 @@ class ExportManifest:
         added_tokens: Ids that the base's vocabulary does not have.
         chat_template_kwargs: Defaults of template variables, which stand in the exported template itself.
         token_contract_digest: Of what token_contract.json says; None in exports that have none.
+        notes: What the target records beside, such as how a merge was chosen.
         files: Size and sha256 by path, every file but manifest.json and verify.json.
         versions: Of the libraries that wrote it.
     """
@@ -53,6 +55,7 @@ class ExportManifest:
     added_tokens: list[int] = field(default_factory=list)
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     token_contract_digest: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -90,6 +93,8 @@ def read_manifest(folder: Path) -> ExportManifest:
         raise VerificationError(f"{path}: is of another format than {FORMAT_VERSION}", fix="Use a matching ftkit.")
     try:
         manifest = ExportManifest(**values)
+        if manifest.kind not in get_args(ExportKind):
+            raise ValueError(f"{manifest.kind!r} is no kind of export that this ftkit knows")
         for name in manifest.files:
             inside(folder, name)
     except (TypeError, ValueError) as error:

@@ -18,11 +18,12 @@ TIMEOUT_S = 1800
 
 
 @contextlib.contextmanager
-def read_alone(job: dict[str, Any]) -> Iterator[Path]:
-    """Run ``verify_process.py``, which has nothing of ftkit and no network.
+def read_alone(job: dict[str, Any], script: Path = PROCESS) -> Iterator[Path]:
+    """Run ``verify_process.py`` or another reader; they have nothing of ftkit and no network.
 
     Args:
         job: What to read and to measure; see that file.
+        script: The reader.
 
     Yields:
         The folder with what it found; gone afterwards.
@@ -35,7 +36,7 @@ def read_alone(job: dict[str, Any]) -> Iterator[Path]:
         written = Path(scratch) / "job.json"
         written.write_text(json.dumps(job), encoding="utf-8")
         # -P -E: neither the script's folder nor PYTHONPATH can slip a module in.
-        command = [sys.executable, "-P", "-E", str(PROCESS), str(written), scratch]
+        command = [sys.executable, "-P", "-E", str(script), str(written), scratch]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]

@@ -3,8 +3,9 @@
 
     python -P -E verify_process.py JOB.json OUT_FOLDER
 
-JOB names the folder, for an adapter its base, quantization and (where PEFT has none) a loader, and the probes; or
-the folder and its token contract alone, to be rendered at several moments.
+JOB names the folder and what is wanted of it: ``probes`` to measure (for an adapter also its base, quantization and,
+where PEFT has none, a loader), ``fixtures`` to render and tokenise, ``contract``: a token contract to be rendered at
+several moments.
 What comes out is measured here and judged elsewhere. No network: any attempt to connect ends the process.
 """
 
@@ -140,19 +141,19 @@ def main():
     """Read the job, write the findings."""
     job, out = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2])
     tokenizer = AutoTokenizer.from_pretrained(job["folder"], local_files_only=True, trust_remote_code=False)
-    if job["contract"] is not None:
+    found: dict[str, object] = {}
+    if job.get("contract") is not None:
         answers = [answer_contract(tokenizer, job["contract"], clock) for clock in job["clocks"]]
         (out / "contract.json").write_text(json.dumps(answers), encoding="utf-8")
-    if "probes" not in job:
-        return
-    found = read_texts(tokenizer, job["fixtures"])
-    model = load(job)
-    # Of the artefact's own folder: PEFT leaves the base's on the model.
-    found["eos_token_id"] = GenerationConfig.from_pretrained(job["folder"], local_files_only=True).eos_token_id
-    tensors, greedy = measure(model, job)
-    found["greedy_text"] = [tokenizer.decode(row) for row in greedy]
-    save_file(tensors, out / "logits.safetensors")
-    (out / "found.json").write_text(json.dumps({**found, "greedy": greedy}), encoding="utf-8")
+    if "fixtures" in job:
+        found |= read_texts(tokenizer, job["fixtures"])
+        # Of the artefact's own folder: PEFT leaves the base's on the model.
+        found["eos_token_id"] = GenerationConfig.from_pretrained(job["folder"], local_files_only=True).eos_token_id
+    if "probes" in job:
+        tensors, greedy = measure(load(job), job)
+        found |= {"greedy": greedy, "greedy_text": [tokenizer.decode(row) for row in greedy]}
+        save_file(tensors, out / "logits.safetensors")
+    (out / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

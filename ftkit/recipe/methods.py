@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ftkit.recipe.base import ClashError, Section
-from ftkit.recipe.sections import ExportKind
+from ftkit.recipe.sections import MERGED_KINDS, ExportKind
 
 
 def _as_tuple(value: Any) -> Any:
@@ -19,8 +19,10 @@ def _as_tuple(value: Any) -> Any:
 
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 Quantization = Literal["nf4", "int8"]
-# What loads a folder of plain weights.
-MERGED_ENGINES = ("transformers", "vLLM", "SGLang", "TGI", "llama.cpp")
+# What loads an export of each kind; adapters are the methods' own affair.
+ENGINES: dict[ExportKind, tuple[str, ...]] = {
+    "merged": ("transformers", "vLLM", "SGLang", "TGI", "llama.cpp"),
+}
 
 
 class MethodSettings(Section):
@@ -50,13 +52,14 @@ class MethodSettings(Section):
     def engines(cls) -> tuple[str, ...]:
         """What can serve an export of this method."""
         adapter = cls.ADAPTER_ENGINES if "adapter" in cls.EXPORT_KINDS else ()
-        return adapter + (MERGED_ENGINES if "merged" in cls.EXPORT_KINDS else ())
+        others = [engine for kind in cls.EXPORT_KINDS for engine in ENGINES.get(kind, ())]
+        return tuple(dict.fromkeys((*adapter, *others)))
 
 
 class FullSettings(MethodSettings):
     """Full fine-tuning: the model's own weights are trained."""
 
-    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("merged",)
+    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = MERGED_KINDS
     DEFAULT_LEARNING_RATE: ClassVar[float] = 2e-5
     TRAINABLE_SHARE: ClassVar[float] = 1.0
     WHEN: ClassVar[str] = "much data, a far domain; 16 bytes of memory a parameter"

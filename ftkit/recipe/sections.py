@@ -19,6 +19,14 @@ from ftkit.recipe.rows import are_rows, store_rows
 DType = Literal["float32", "bfloat16", "float16"]
 DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text", "preference"]
 ExportKind = Literal["adapter", "merged"]
+# What is written where a recipe names no exports, of those that its method has.
+DEFAULT_EXPORTS: tuple[ExportKind, ...] = ("adapter", "merged")
+# The kinds that start from a merged model, so that a method has all of them or none.
+MERGED_KINDS: tuple[ExportKind, ...] = ("merged",)
+EXPORT_DTYPES: dict[ExportKind, tuple[str, ...]] = {
+    "adapter": ("auto",),
+    "merged": ("auto", "float32", "bfloat16", "float16"),
+}
 
 
 def _path_text(value: Any) -> Any:
@@ -286,6 +294,15 @@ class ExportSection(Section):
     OBVIOUS_KEY: ClassVar[str | None] = "kind"
 
     kind: ExportKind = Field(description="adapter: the adapter alone, for PEFT; merged: a model of its own.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="Of the merged weights. auto: the base checkpoint's own."
+    dtype: str = Field(
+        default="auto",
+        description="Of the stored weights; which there are depends on the kind. auto: of merged weights the base "
+        "checkpoint's own.",
     )
+
+    @model_validator(mode="after")
+    def _the_kind_has_the_dtype(self) -> ExportSection:
+        known = EXPORT_DTYPES[self.kind]
+        if self.dtype not in known:
+            raise ClashError(f"{self.dtype!r} is no dtype of {self.kind}; it has {', '.join(known)}", ("dtype",))
+        return self

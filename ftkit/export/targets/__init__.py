@@ -1,0 +1,14 @@
+"""Every kind of export. A new one is one file here and one line in `TARGETS` (and its name in `ftkit.recipe`)."""
+
+from __future__ import annotations
+
+from ftkit.export.target import Target
+from ftkit.export.targets.adapter import ADAPTER
+from ftkit.export.targets.merged import MERGED
+
+TARGETS: dict[str, Target] = {
+    "adapter": ADAPTER,
+    "merged": MERGED,
+}
+
+__all__ = ["TARGETS"]

@@ -1,0 +1,55 @@
+"""A trained model with all that an export records about it, and what a target says of what it wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from ftkit.export.probes import Probes
+from ftkit.methods import Method
+from ftkit.models.find import BaseModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained model with all that an export records about it.
+
+    Attributes:
+        model: Live, in float32 arithmetic.
+        method: That trained it.
+        base: What it was trained from.
+        tokenizer: With the chat template that was trained with.
+        added_tokens: Ids added to the base's vocabulary, with what they were cut into before.
+        stop_token_ids: Tokens that end an answer.
+        probes: Measured on the base and on the live model.
+        quantization: Plain arguments of the base's BitsAndBytesConfig, or None.
+        origin: Fields of the manifest that the run knows: recipe, method, recipe_digest, data_digest.
+        facts: For the model card.
+    """
+
+    model: nn.Module
+    method: Method
+    base: BaseModel
+    tokenizer: PreTrainedTokenizerBase
+    added_tokens: dict[int, tuple[int, ...]]
+    stop_token_ids: list[int]
+    probes: Probes
+    quantization: dict[str, Any] | None
+    origin: dict[str, Any]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a target wrote.
+
+    Attributes:
+        dtype: Of the stored weights; a key of `ftkit.export.limits.LIMITS`.
+        notes: What else the manifest is to record, such as how a merge was chosen.
+    """
+
+    dtype: str
+    notes: dict[str, Any] = field(default_factory=dict)
