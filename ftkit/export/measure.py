@@ -57,29 +57,55 @@ class Measured:
         greedy: Token ids of its greedy continuations of the probes' prompts.
         greedy_text: The same as text.
         distances: To the trained model and to the base, see `distances`.
+        texts: What the artefact's folder makes of the texts that were asked for.
     """
 
     greedy: list[list[int]]
     greedy_text: list[str]
     distances: dict[str, float]
+    texts: dict[str, Any]
 
 
-def measure(artefact: Artefact, probes: Probes) -> Measured:
+def measure(artefact: Artefact, probes: Probes, texts: dict[str, Any] | None = None) -> Measured:
     """Load an artefact as its users will, without network, and hold its answers to the trained model's.
+
+    Args:
+        artefact: What to load.
+        probes: Measured on the base and on the trained model.
+        texts: What else ``verify_process.py`` is to do with the folder: ``fixtures``, ``contract`` and ``clocks``.
 
     Raises:
         ModelError: It cannot be loaded.
         ValueError: Its answers cannot be compared: NaN, or another vocabulary.
     """
-    job = {
+    asked = {
         **artefact.job(),
         "greedy_tokens": GREEDY_TOKENS,
         "probes": {"ids": probes.ids, "positions": probes.positions, "prompts": probes.prompts},
     }
-    with read_alone(job, artefact.reader or PROCESS) as out:
-        found = json.loads((out / "found.json").read_text(encoding="utf-8"))
+    wanted = texts or {}
+    found: dict[str, Any] = {}
+    if artefact.reader is not None and wanted:
+        # An engine's own reader measures and no more; tokenizer and template are read by transformers all the same.
+        with read_alone({"folder": asked["folder"], **wanted}) as out:
+            found = _found(out)
+        wanted = {}
+    with read_alone({**asked, **wanted}, artefact.reader or PROCESS) as out:
+        found |= _found(out)
         logits = load_file(out / "logits.safetensors")
-    return Measured(greedy=found["greedy"], greedy_text=found["greedy_text"], distances=distances(probes, logits))
+    return Measured(
+        greedy=found["greedy"],
+        greedy_text=found["greedy_text"],
+        distances=distances(probes, logits),
+        texts=found,
+    )
+
+
+def _found(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "found.json").read_text(encoding="utf-8"))
+    if (out / "contract.json").is_file():
+        found["contract"] = json.loads((out / "contract.json").read_text(encoding="utf-8"))
+    return found
 
 
 def distances(probes: Probes, logits: dict[str, Tensor]) -> dict[str, float]:

@@ -16,7 +16,6 @@ from ftkit.export.limits import LIMITS, Limits
 from ftkit.export.manifest import VERIFY, ExportManifest, file_problems, read_manifest
 from ftkit.export.measure import Artefact, Measured, measure
 from ftkit.export.probes import Probes
-from ftkit.export.process import read_alone
 from ftkit.export.targets import TARGETS
 from ftkit.export.token_contract import TokenContract, describe_contract_difference, read_contract, token_names
 from ftkit.export.write import VERIFICATION
@@ -123,8 +122,11 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         probes = Probes.load(folder / VERIFICATION)
         fixtures = json.loads((folder / VERIFICATION / "texts.json").read_text(encoding="utf-8"))
         tokenizer = load_tokenizer(folder)
-        found = _read_texts(folder, fixtures, contract)
-        measured = measure(_artefact(folder, manifest, base), probes)
+        wanted: dict[str, Any] = {"fixtures": fixtures}
+        if contract is not None:
+            wanted |= {"contract": contract.questions(), "clocks": [contract.clock]}
+        measured = measure(_artefact(folder, manifest, base), probes, wanted)
+        found = measured.texts
     except (
         FtkitError,
         OSError,
@@ -159,22 +161,6 @@ def _artefact(folder: Path, manifest: ExportManifest, base: BaseModel | None) ->
         loader=ADAPTER_LOADERS.get(manifest.recipe) if manifest.kind == "adapter" else None,
         reader=TARGETS[manifest.kind].reader,
     )
-
-
-def _read_texts(folder: Path, fixtures: dict[str, Any], contract: TokenContract | None) -> dict[str, Any]:
-    """What the tokenizer, the template and the generation config on disk make of fixed texts, in a fresh process."""
-    job = {
-        "folder": str(folder.resolve()),
-        "fixtures": fixtures,
-        "contract": None if contract is None else contract.questions(),
-        "clocks": [] if contract is None else [contract.clock],
-    }
-    with read_alone(job) as out:
-        found: dict[str, Any] = json.loads((out / "found.json").read_text(encoding="utf-8"))
-        if contract is not None:
-            (answers,) = json.loads((out / "contract.json").read_text(encoding="utf-8"))
-            found["contract"] = contract.with_answers(answers, contract.clock)
-    return found
 
 
 def _contract_of(folder: Path, manifest: ExportManifest) -> tuple[TokenContract | None, str]:
@@ -223,7 +209,8 @@ def _check_contract(folder: Path, contract: TokenContract | None, fault: str, fo
     if contract is None:
         missing = "this export was written without a token contract; export again to have one"
         return Check(name="token_contract", passed=not fault, detail=fault or missing)
-    again: TokenContract = found["contract"]
+    (answers,) = found["contract"]
+    again = contract.with_answers(answers, contract.clock)
     detail = describe_contract_difference(contract, again, token_names(folder))
     return Check(name="token_contract", passed=not detail, value=again.digest, limit=contract.digest, detail=detail)
 
