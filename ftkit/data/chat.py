@@ -117,7 +117,10 @@ class ChatTemplate:
                 )
             tree = self._parse(self._texts[name])
             marks = any(node.identifier == _MARKS for node in tree.find_all(nodes.ExtensionAttribute))
-            self._compiled[name] = self._environment.from_string(tree), marks
+            template = self._environment.from_string(tree)
+            # Jinja keeps them in a chain of mappings, which it copies key by key for every text.
+            template.globals = dict(template.globals)
+            self._compiled[name] = template, marks
         return self._compiled[name]
 
     def _parse(self, text: str) -> nodes.Template:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from tokenizers import AddedToken, Encoding, Tokenizer
@@ -31,7 +32,8 @@ class TextEncoder:
         self.normalises = self._tokenizer.normalizer is not None
         self._anchors = {index: token.content for index, token in self.added.items() if _is_anchor(token)}
         self._memory: dict[str, list[int]] = {}
-        self._words = fitting(self._tokenizer)
+        neither = {"truncation": None, "padding": None}  # as set above
+        self._words = fitting(self._tokenizer, json.loads(tokenizer_json) | neither)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text, as ``tokenizer(text, add_special_tokens=False)`` gives them."""

@@ -13,7 +13,6 @@ before that space. Tokenizers of any other make are used as they are; see `ftkit
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -153,9 +152,14 @@ class _Words(_Remembered):
 
     _BYTES: ClassVar[dict[int, int]] = {byte: byte + 256 for byte in range(33)} | {127: 0x121}
 
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self._tokenize = tokenizer.model.tokenize
+
     def work_out(self, text: str) -> tuple[int, ...]:
         """See `_Remembered`."""
-        return tuple(token.id for token in self._tokenizer.model.tokenize(text.translate(self._BYTES)))
+        # A list first: a generator would be asked for every one of so few.
+        return tuple([token.id for token in self._tokenize(text.translate(self._BYTES))])
 
 
 class _Stretches(_Remembered):
@@ -166,9 +170,13 @@ class _Stretches(_Remembered):
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def fitting(tokenizer: Tokenizer) -> WordEncoder | None:
-    """A `WordEncoder` where it provably gives the tokenizer's own ids, else None."""
-    description = json.loads(tokenizer.to_str())
+def fitting(tokenizer: Tokenizer, description: dict[str, Any]) -> WordEncoder | None:
+    """A `WordEncoder` where it provably gives the tokenizer's own ids, else None.
+
+    Args:
+        tokenizer: The tokenizer.
+        description: Its JSON.
+    """
     pattern = _pattern(description)
     if pattern is None or not (_plain_bpe(description) and _plain_tokens(description)):
         return None
