@@ -49,8 +49,8 @@ ORDER = {
         "tables", "summary", "prepare", "stream", "streaming", "",
     ],
     "models": [
-        "known", "cache", "weights", "gguf", "find", "precision", "chat_template", "tokenizer", "vocabulary", "load",
-        "",
+        "known", "cache", "weights", "shards", "gguf", "find", "precision", "chat_template", "tokenizer",
+        "vocabulary", "load", "",
     ],
     "methods": [
         "bottleneck", "method", "targets", "tokens", "quantised", "peft_method", "starts", "full", "lora", "qlora",
