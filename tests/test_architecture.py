@@ -53,8 +53,8 @@ ORDER = {
         "vocabulary", "load", "",
     ],
     "methods": [
-        "bottleneck", "method", "targets", "tokens", "quantised", "peft_method", "starts", "full", "lora", "qlora",
-        "lora_family", "adalora", "soft_prompts", "adapter", "loading", "",
+        "bottleneck", "method", "targets", "tokens", "quantised", "peft_calls", "layerwise", "peft_method", "starts",
+        "full", "lora", "qlora", "lora_family", "adalora", "soft_prompts", "adapter", "loading", "",
     ],
     "evaluate": ["loss", "metrics", "generation", ""],
     "train": [

@@ -5,18 +5,35 @@ from __future__ import annotations
 import abc
 import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ftkit.errors import MissingPartError, RecipeError
 
 
 class NotMergeableError(TypeError):
     """A merged model was asked of a method that has none; recipes refuse it before it comes to this."""
+
+
+Read = Callable[[str], Tensor]
+MergeBase = Literal["original", "dequantised"]
+
+
+class Merger(abc.ABC):
+    """Merges the modules of a base one after the other."""
+
+    @abc.abstractmethod
+    def merged(self, names: list[str], read: Read) -> Iterator[tuple[str, Tensor]]:
+        """The tensors of one module after merging.
+
+        Args:
+            names: All tensors of one module, by their names in the base.
+            read: Gives the base's tensor of a name, float32.
+        """
 
 
 class Method(abc.ABC):
@@ -35,6 +52,8 @@ class Method(abc.ABC):
         packs: Whether several examples may share a sequence, where the model keeps them apart.
         unpacked_because: Why not, in words that follow "not packed:".
         has_own_start: Whether `start` has something to do.
+        merge_bases: The forms of the base that a merge can go into; of several, the export measures each and keeps
+            the one that behaves most like the trained model.
         needs: Import names of optional packages.
     """
 
@@ -47,6 +66,7 @@ class Method(abc.ABC):
     packs: ClassVar[bool] = True
     unpacked_because: ClassVar[str] = ""
     has_own_start: bool = False
+    merge_bases: ClassVar[tuple[MergeBase, ...]] = ("original",)
     needs: tuple[str, ...] = ()
 
     def require_parts(self) -> None:
@@ -137,17 +157,32 @@ class Method(abc.ABC):
     def load(self, base: nn.Module, folder: Path) -> nn.Module:
         """Put what `save` wrote onto a freshly loaded base."""
 
-    def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
+    def merger(self, trained: nn.Module, skeleton: nn.Module, *, base: MergeBase) -> Merger | None:
+        """What merges the trained model into its base one module after the other, without a second model in memory.
+
+        Args:
+            trained: The live model.
+            skeleton: The base on the meta device, with rows for added tokens; it is changed.
+            base: Into which form of the base; one of `merge_bases`.
+
+        Returns:
+            None where modules cannot be merged one by one, as with projections that layers share; then `merge`.
+        """
+        del trained, skeleton, base
+        return None
+
+    def merge(self, trained: nn.Module, fresh: nn.Module, *, base: MergeBase | None = None) -> nn.Module:
         """Write the trained model into a plain one.
 
         Args:
             trained: The live model.
             fresh: The base, freshly loaded without quantisation in float32; it is changed and returned.
+            base: Into which form of the base; None for the first of `merge_bases`.
 
         Raises:
             NotMergeableError: No plain model behaves like the trained one.
         """
-        del trained, fresh
+        del trained, fresh, base
         raise NotMergeableError(f"{type(self).__name__} has no plain weights to be merged into")
 
     @contextlib.contextmanager

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from ftkit.errors import RecipeError
-from ftkit.methods.peft_method import ADAPTER, PeftMethod, quiet_peft
+from ftkit.methods.peft_calls import ADAPTER, quiet_peft
+from ftkit.methods.peft_method import PeftMethod
 
 
 class _SoftPromptMethod(PeftMethod):
