@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from ftkit.export.measure import Artefact, measure
 from ftkit.export.target import Target
 from ftkit.export.trained import Trained, Written
+from ftkit.machine import give_back_freed_memory
 from ftkit.methods import MergeBase, Merger
 from ftkit.models.load import load_model
 from ftkit.models.shards import Checkpoint, Shards
@@ -109,6 +110,7 @@ def stream(
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for names in _modules(shapes):
             yield from merger.merged(names, read)
+            give_back_freed_memory()
 
     ordered = [(name, shapes[name]) for names in _modules(shapes) for name in names]
     Shards.of(ordered, dtype).write(folder, tensors())
