@@ -49,7 +49,8 @@ ORDER = {
         "tables", "summary", "prepare", "stream", "streaming", "",
     ],
     "models": [
-        "known", "cache", "weights", "gguf", "find", "precision", "chat_template", "tokenizer", "vocabulary", "load",
+        "known", "cache", "weights", "gguf", "find", "precision", "chat_template", "tokenizer", "prompt_tokens",
+        "vocabulary", "load",
         "",
     ],
     "methods": [
@@ -63,7 +64,8 @@ ORDER = {
     ],
     "export": [
         "manifest", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract", "trained",
-        "target", "targets.adapter", "targets.merged", "targets", "write", "verify_process", "verify", "",
+        "soft_prompt", "target", "targets.adapter", "targets.merged", "targets", "write", "verify_process", "verify",
+        "",
     ],
 }  # fmt: skip
 

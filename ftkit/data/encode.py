@@ -28,8 +28,8 @@ class EncoderSettings:
         chat_template: In its final form; several by name, as some tokenizers have them; None where there is none.
         special_tokens: ``bos_token``, ``eos_token`` and the like, as templates read them.
         bos_id: That the tokenizer puts in front of plain text; None where it puts none.
-        prompt_ids: What it puts before BOS, or where it puts no BOS: the tokens of a soft prompt. Nothing but that they
-            stand there is learned of them.
+        prompt_ids: What it puts before BOS, or where it puts no BOS: the tokens of a soft prompt. They count towards
+            no loss.
         eos_id: What ends plain text; None where the tokenizer has none.
         control_ids: Ids of control tokens, ascending.
         train_on: ``assistant``: every answer. ``last``: the last one. ``all``: every token.

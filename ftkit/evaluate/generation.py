@@ -48,7 +48,7 @@ def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase, *, in_front: Seq
     if tokenizer.chat_template is not None:
         text = render_chat(tokenizer, (Turn(role="user", content=prompt),), ask=True)
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return [*in_front] + list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    return [*in_front, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ftkit.errors import MissingPartError, RecipeError
 
@@ -34,6 +34,7 @@ class Method(abc.ABC):
             generated. False where learned positions stand before the padding.
         packs: Whether several examples may share a sequence, where the model keeps them apart.
         unpacked_because: Why not, in words that follow "not packed:".
+        virtual_tokens: Learned positions in front of every text that a merged export has as tokens of its vocabulary.
         has_own_start: Whether `start` has something to do.
         needs: Import names of optional packages.
     """
@@ -46,6 +47,7 @@ class Method(abc.ABC):
     pads_prompts: ClassVar[bool] = True
     packs: ClassVar[bool] = True
     unpacked_because: ClassVar[str] = ""
+    virtual_tokens: int = 0
     has_own_start: bool = False
     needs: tuple[str, ...] = ()
 
@@ -138,7 +140,7 @@ class Method(abc.ABC):
         """Put what `save` wrote onto a freshly loaded base."""
 
     def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
-        """Write the trained model into a plain one.
+        """Write the trained model into a plain one; what stands in front of texts comes by `virtual_embeddings`.
 
         Args:
             trained: The live model.
@@ -149,6 +151,15 @@ class Method(abc.ABC):
         """
         del trained, fresh
         raise NotMergeableError(f"{type(self).__name__} has no plain weights to be merged into")
+
+    def virtual_embeddings(self, trained: nn.Module) -> Tensor | None:
+        """What the trained model puts in front of every text, BOS included.
+
+        Returns:
+            (virtual_tokens, width), as the first layer sees them; None for a method that puts nothing there.
+        """
+        del trained
+        return None
 
     @contextlib.contextmanager
     def float32_arithmetic(self, model: nn.Module) -> Any:

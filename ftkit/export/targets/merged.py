@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ftkit.export.soft_prompt import merge_prompt
 from ftkit.export.target import Target
 from ftkit.export.trained import Trained, Written
 from ftkit.models.load import load_model
@@ -26,9 +27,10 @@ def write(trained: Trained, dtype: str, folder: Path) -> Written:
     fresh = load_model(trained.base.folder, dtype=torch.float32, device=torch.device("cpu"))
     extend_vocabulary(fresh, trained.added_tokens)
     merged: Any = trained.method.merge(trained.model, fresh)
+    notes = merge_prompt(trained, merged)
     merged.to(getattr(torch, stored))
     merged.save_pretrained(folder, safe_serialization=True, max_shard_size="5GB")
-    return Written(dtype=stored)
+    return Written(dtype=stored, notes=notes)
 
 
 MERGED = Target(write=write)
