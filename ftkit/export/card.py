@@ -73,12 +73,13 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
 def _vocabulary_lines(manifest: ExportManifest) -> list[str]:
     lines = []
     if manifest.prefix_ids:
+        front = manifest.prefix_ids
         lines += [
-            f"Its soft prompt is {len(manifest.prefix_ids)} tokens of the vocabulary, ids {manifest.prefix_ids[0]} to "
-            f"{manifest.prefix_ids[-1]}. They stand in front of every text, before any BOS: the chat template writes "
-            "them, and for plain text the tokenizer does. An engine must add nothing in front of a rendered chat, and "
-            "one that does not use the tokenizer's post-processor must be given them with a plain text. They are never "
-            "sampled: the output head, which is not tied to the embedding, has rows of their own for that.", "",
+            f"Its soft prompt is {len(front)} tokens of the vocabulary, ids {front[0]} to {front[-1]}. They stand in",
+            "front of every text, before any BOS: the chat template writes them, and for plain text the tokenizer",
+            "does. An engine must add nothing in front of a rendered chat, and one that does not use the tokenizer's",
+            "post-processor must be given them with a plain text. They are never sampled: the output head, which is",
+            "not tied to the embedding, has rows of their own for that.", "",
         ]  # fmt: skip
     trained = [token for token in manifest.added_tokens if token not in manifest.prefix_ids]
     if trained:

@@ -25,7 +25,7 @@ _ADAPTER_ONLY = "Export the adapter alone: export: [adapter]."
 # By how much a prompt's token stays below the least likely real one, as a share of the spread of real logits. More
 # would cost more where a position is unlike all that were measured: the row's length multiplies the surprise.
 _SPARE = 0.1
-_STEPS = 3000
+_STEPS = 1000
 
 
 def as_exported(trained: Trained, kind: str) -> Trained:

@@ -109,20 +109,17 @@ def _with_front(
     processor: dict[str, Any] | None, names: Sequence[str], ids: Sequence[int], folder: Path
 ) -> dict[str, Any]:
     """A post-processor's JSON with the tokens in front of all that it puts there."""
-    kind = None if processor is None else processor["type"]
-    if processor is None or kind in ("ByteLevel", "TemplateProcessing"):
-        steps = [] if processor is None else [processor]
-    elif kind == "Sequence":
-        steps = list(processor["processors"])
-    else:
-        steps = [processor]
+    whole = [] if processor is None else [processor]
+    steps = [part for step in whole for part in (step["processors"] if step["type"] == "Sequence" else [step])]
     templates = [step for step in steps if step["type"] == "TemplateProcessing"]
     if len(templates) > 1 or any(step["type"] not in ("ByteLevel", "TemplateProcessing") for step in steps):
         raise ModelError(
-            f"{folder}: its tokenizer ends texts by {kind}, before which a soft prompt's tokens cannot be put",
+            f"{folder}: its tokenizer finishes texts by {', '.join(step['type'] for step in steps)}, and what that "
+            "puts in front no soft prompt can stand before",
             fix="Export the adapter alone: export: [adapter].",
         )
-    before = templates[0] if templates else {"type": "TemplateProcessing", "single": _bare("A"), "special_tokens": {}}
+    bare: dict[str, Any] = {"type": "TemplateProcessing", "single": _bare("A"), "special_tokens": {}}
+    before = templates[0] if templates else bare
     pair = before.get("pair", [*_bare("A"), *_bare("B", 1)])
     front = [{"SpecialToken": {"id": name, "type_id": 0}} for name in names]
     known = {name: {"id": name, "ids": [id_], "tokens": [name]} for name, id_ in zip(names, ids, strict=True)}

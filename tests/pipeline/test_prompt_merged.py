@@ -1,4 +1,4 @@
-"""Prompt tuning as a model of its own: its tokens stand in front, answer as the live model does, and are never said."""
+"""Prompt tuning as a model of its own: its tokens stand in front of texts, and are never said."""
 
 from __future__ import annotations
 
@@ -147,11 +147,11 @@ def test_a_tampered_row_of_the_prompt_fails(copy):
 
 def test_an_output_row_that_could_be_sampled_fails(copy):
     weights = load_file(copy / "model.safetensors")
-    weights["lm_head.weight"][402] = 0.0
+    weights["lm_head.weight"][402] *= -1
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     change_manifest(copy)
 
-    assert failed(copy) == {"prompt_tokens_never_sampled"}
+    assert "prompt_tokens_never_sampled" in failed(copy)
 
 
 def test_a_template_without_the_tokens_fails(copy):
