@@ -26,6 +26,7 @@ _ADAPTER_ONLY = "Export the adapter alone: export: [adapter]."
 # would cost more where a position is unlike all that were measured: the row's length multiplies the surprise.
 _SPARE = 0.1
 _STEPS = 1000
+_AT_ZERO = 1e-6  # of the length of the states: what is next to zero in their hull is zero
 
 
 def as_exported(trained: Trained, kind: str) -> Trained:
@@ -171,7 +172,9 @@ def silence(model: Any, ids: Sequence[int], sequences: Sequence[Sequence[int]], 
                 fix=_ADAPTER_ONLY,
             )
         along = states @ direction
-        head.weight[list(ids)] = -direction * ((spare - lows) / along).max().clamp_min(0)
+        # At least as far below zero as below the others, for states where those are lower than at any measured one.
+        length = torch.maximum(((spare - lows) / along).max(), spare / along.mean())
+        head.weight[list(ids)] = -direction * length
     margins = torch.cat([_margin(logits, ids, others) for logits in _logits(model, sequences, skip)])
     if float(margins.min()) <= 0:
         raise VerificationError(
@@ -202,6 +205,8 @@ def _common_direction(states: Tensor) -> tuple[Tensor, float]:
         if float(length) == 0:
             break
         point = point + (-(point @ towards) / length).clamp(0, 1) * towards
+    if float(point.norm()) < _AT_ZERO:
+        return torch.zeros_like(states[0]), 0.0
     direction = point / point.norm()
     return direction.to(states.dtype), float((units @ direction).min())
 

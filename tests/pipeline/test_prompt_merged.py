@@ -47,6 +47,15 @@ def base_folder(folder: Path, family: str, *, tokenizer=None) -> Path:
     return folder
 
 
+def scattered(folder: Path) -> Path:
+    """A tiny model whose final states are as far apart as its tokens: hundreds of random directions in 32 dimensions."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder(folder))
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(50)
+    model.save_pretrained(folder)
+    return folder
+
+
 def trained_prompt(base: Path, tokenizer) -> Trained:
     """A few steps of prompt tuning, measured as a run measures them."""
     probes = Probes(ids=[IDS, IDS[:5]], positions=[[1, 2, 4, 7], [0, 4]], prompts=[IDS[:3], IDS[:6]])
@@ -147,7 +156,7 @@ def test_a_tampered_row_of_the_prompt_fails(copy):
 
 def test_an_output_row_that_could_be_sampled_fails(copy):
     weights = load_file(copy / "model.safetensors")
-    weights["lm_head.weight"][402] *= -1
+    weights["lm_head.weight"][402] = weights["lm_head.weight"][7]  # as likely as a letter
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     change_manifest(copy)
 
@@ -171,7 +180,7 @@ def test_a_tokenizer_that_leaves_them_out_of_plain_text_fails(copy):
 
 
 def test_a_model_whose_states_point_everywhere_is_refused_and_leaves_nothing_behind(tmp_path):
-    base = tiny_model_folder(tmp_path / "base")
+    base = scattered(tmp_path / "base")
 
     with pytest.raises(VerificationError, match=r"cannot be kept from being sampled.*no direction in common"):
         write_export(trained_prompt(base, tiny_tokenizer()), "merged", "float32", tmp_path / "merged")
@@ -304,7 +313,7 @@ def test_without_a_chat_template_the_tokenizer_itself_puts_the_prompt_before_pla
 
 
 def test_a_run_whose_merge_is_refused_is_finished_and_says_why(tmp_path):
-    base = tiny_model_folder(tmp_path / "base")
+    base = scattered(tmp_path / "base")
 
     with pytest.raises(VerificationError, match=r"export/merged: .*cannot be kept from being sampled"):
         ftkit.run(recipe(tmp_path, base), quiet=True)
