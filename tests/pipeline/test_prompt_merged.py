@@ -48,7 +48,7 @@ def base_folder(folder: Path, family: str, *, tokenizer=None) -> Path:
 
 
 def scattered(folder: Path) -> Path:
-    """A tiny model whose final states are as far apart as its tokens: hundreds of random directions in 32 dimensions."""
+    """A tiny model whose final states are as far apart as its tokens: hundreds of directions in 32 dimensions."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model_folder(folder))
     with torch.no_grad():
         model.get_input_embeddings().weight.mul_(50)
