@@ -50,7 +50,7 @@ ORDER = {
     ],
     "models": [
         "known", "cache", "weights", "shards", "gguf", "find", "precision", "chat_template", "tokenizer",
-        "vocabulary", "load", "",
+        "prompt_tokens", "vocabulary", "load", "",
     ],
     "methods": [
         "bottleneck", "method", "targets", "tokens", "quantised", "peft_calls", "layerwise", "peft_method", "starts",
@@ -63,7 +63,8 @@ ORDER = {
     ],
     "export": [
         "manifest", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract", "trained",
-        "target", "targets.adapter", "targets.merged", "targets", "write", "verify_process", "verify", "",
+        "soft_prompt", "target", "targets.adapter", "targets.merged", "targets", "write", "verify_process", "verify",
+        "",
     ],
 }  # fmt: skip
 

@@ -72,10 +72,20 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
 
 def _vocabulary_lines(manifest: ExportManifest) -> list[str]:
     lines = []
-    if manifest.added_tokens:
+    if manifest.prefix_ids:
+        front = manifest.prefix_ids
         lines += [
-            f"The vocabulary has {len(manifest.added_tokens)} tokens more than the base's (ids "
-            f"{manifest.added_tokens}); their rows were trained and are part of this export.", "",
+            f"Its soft prompt is {len(front)} tokens of the vocabulary, ids {front[0]} to {front[-1]}. They stand in",
+            "front of every text, before any BOS: the chat template writes them, and for plain text the tokenizer",
+            "does. An engine must add nothing in front of a rendered chat, and one that does not use the tokenizer's",
+            "post-processor must be given them with a plain text. They are never sampled: the output head, which is",
+            "not tied to the embedding, has rows of their own for that.", "",
+        ]  # fmt: skip
+    trained = [token for token in manifest.added_tokens if token not in manifest.prefix_ids]
+    if trained:
+        lines += [
+            f"The vocabulary has {len(trained)} tokens more than the base's (ids {trained}); their rows were trained "
+            "and are part of this export.", "",
         ]  # fmt: skip
     if manifest.chat_template_kwargs:
         lines += [

@@ -34,6 +34,7 @@ class ExportManifest:
         quantization: Arguments of BitsAndBytesConfig that the base must be loaded with; None for none.
         stop_tokens: Ids that end an answer.
         added_tokens: Ids that the base's vocabulary does not have.
+        prefix_ids: Those of them that tokenizer and template put in front of every text, BOS included: a soft prompt.
         chat_template_kwargs: Defaults of template variables, which stand in the exported template itself.
         token_contract_digest: Of what token_contract.json says; None in exports that have none.
         notes: What the target records beside, such as how a merge was chosen.
@@ -53,6 +54,7 @@ class ExportManifest:
     quantization: dict[str, Any] | None
     stop_tokens: list[int]
     added_tokens: list[int] = field(default_factory=list)
+    prefix_ids: list[int] = field(default_factory=list)
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     token_contract_digest: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Artefact:
         quantization: Arguments of the BitsAndBytesConfig that the base is loaded with; None for plain weights.
         rows: That the embedding needs for added tokens; 0 for no more than it has.
         loader: A file that loads adapters that PEFT has no format for; None for PEFT.
+        prefix_ids: Tokens that stand in front of every text in this artefact, and that the probes' ids are without.
         reader: The script that measures it, see `ftkit.export.target.Target`; None for ``verify_process.py``.
     """
 
@@ -35,6 +37,7 @@ class Artefact:
     quantization: dict[str, Any] | None = None
     rows: int = 0
     loader: Path | None = None
+    prefix_ids: tuple[int, ...] = ()
     reader: Path | None = None
 
     def job(self) -> dict[str, Any]:
@@ -46,6 +49,7 @@ class Artefact:
             "quantization": self.quantization,
             "rows": self.rows,
             "loader": None if self.loader is None else str(self.loader),
+            "prefix_ids": list(self.prefix_ids),
         }
 
 
@@ -96,7 +100,7 @@ def measure(artefact: Artefact, probes: Probes, texts: dict[str, Any] | None = N
     return Measured(
         greedy=found["greedy"],
         greedy_text=found["greedy_text"],
-        distances=distances(probes, logits),
+        distances=distances(probes, logits, artefact.prefix_ids),
         texts=found,
     )
 
@@ -108,12 +112,20 @@ def _found(out: Path) -> dict[str, Any]:
     return found
 
 
-def distances(probes: Probes, logits: dict[str, Tensor]) -> dict[str, float]:
+def distances(probes: Probes, logits: dict[str, Tensor], prefix_ids: Sequence[int] = ()) -> dict[str, float]:
     """How far the artefact is from the trained model and from the base, in float64 where sums are long.
+
+    Logits of tokens that the trained model has not, or that it has only as empty rows, are not compared: they are to
+    lie below all others, which ``prefix_margin`` tells.
 
     Args:
         probes: With the logits of both.
         logits: Of the artefact: ``logits.N`` (positions, vocabulary) and ``top.N`` for each probe.
+        prefix_ids: See `Artefact`.
+
+    Returns:
+        max_abs_diff, mean_abs_diff, kl_mean, top1_agreement, base_mean_abs_diff, trained_base_mean_abs_diff; with
+        ``prefix_ids`` also prefix_margin: how far the highest of their logits stays below the lowest of all others.
 
     Raises:
         ValueError: NaN among them, or another vocabulary.
@@ -121,13 +133,19 @@ def distances(probes: Probes, logits: dict[str, Tensor]) -> dict[str, float]:
     rows = range(len(probes.ids))
     ours = torch.cat([logits[f"logits.{row}"] for row in rows]).double()
     trained, base = torch.cat(probes.trained).double(), torch.cat(probes.base).double()
-    if ours.shape != trained.shape:
-        raise ValueError(f"the artefact has {ours.shape[-1]} logits, the trained model {trained.shape[-1]}")
+    expected = max(trained.shape[-1], *(id_ + 1 for id_ in prefix_ids)) if prefix_ids else trained.shape[-1]
+    if ours.shape != (len(trained), expected):
+        raise ValueError(f"the artefact has {ours.shape[-1]} logits, not {expected}")
     if not bool(ours.isfinite().all()):
         raise ValueError("some of its logits are NaN or infinite")
+    own = torch.ones(trained.shape[-1], dtype=torch.bool)
+    own[[id_ for id_ in prefix_ids if id_ < len(own)]] = False
+    prefix = ours[:, list(prefix_ids)]
+    ours, trained, base = ours[:, : len(own)][:, own], trained[:, own], base[:, own]
     log_trained, log_ours = trained.log_softmax(-1), ours.log_softmax(-1)
     top = torch.cat([logits[f"top.{row}"] for row in rows])
-    return {
+    extra = {} if not prefix_ids else {"prefix_margin": float((ours.amin(-1) - prefix.amax(-1)).min())}
+    return extra | {
         "max_abs_diff": float((ours - trained).abs().max()),
         "mean_abs_diff": float((ours - trained).abs().mean()),
         "kl_mean": max(0.0, float((log_trained.exp() * (log_trained - log_ours)).sum(-1).mean())),

@@ -28,6 +28,8 @@ class Trained:
         quantization: Plain arguments of the base's BitsAndBytesConfig, or None.
         origin: Fields of the manifest that the run knows: recipe, method, recipe_digest, data_digest.
         facts: For the model card.
+        prefix_ids: Tokens that the export's tokenizer puts in front of every text, where the live model has learned
+            positions; the probes' own ids are without them.
     """
 
     model: nn.Module
@@ -40,6 +42,7 @@ class Trained:
     quantization: dict[str, Any] | None
     origin: dict[str, Any]
     facts: dict[str, Any]
+    prefix_ids: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

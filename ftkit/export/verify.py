@@ -140,15 +140,16 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         return [first, *(Check(name=name, passed=False, detail="not run: it does not load") for name in names[1:])]
     is_int8 = bool(manifest.quantization and manifest.quantization.get("load_in_8bit"))
     limits = LIMITS["int8" if is_int8 else manifest.dtype]
-    return [
+    checks = [
         Check(name="loads", passed=True),
         _check_tokenizer(tokenizer, manifest, found, fixtures),
         _check_template(tokenizer, manifest, found, fixtures),
-        _check_contract(folder, contract, contract_fault, found),
+        _check_contract(folder, manifest, contract, contract_fault, found),
         _check_logits(measured.distances, limits),
         _check_differs(measured.distances, limits),
         _check_greedy(probes, measured),
     ]
+    return [*checks, _check_silence(measured.distances)] if manifest.prefix_ids else checks
 
 
 def _artefact(folder: Path, manifest: ExportManifest, base: BaseModel | None) -> Artefact:
@@ -159,6 +160,7 @@ def _artefact(folder: Path, manifest: ExportManifest, base: BaseModel | None) ->
         quantization=manifest.quantization,
         rows=max(manifest.added_tokens, default=-1) + 1,
         loader=ADAPTER_LOADERS.get(manifest.recipe) if manifest.kind == "adapter" else None,
+        prefix_ids=tuple(manifest.prefix_ids),
         reader=TARGETS[manifest.kind].reader,
     )
 
@@ -204,7 +206,9 @@ def _check_template(
     )
 
 
-def _check_contract(folder: Path, contract: TokenContract | None, fault: str, found: dict[str, Any]) -> Check:
+def _check_contract(
+    folder: Path, manifest: ExportManifest, contract: TokenContract | None, fault: str, found: dict[str, Any]
+) -> Check:
     """Every prompt of the token contract, rendered and tokenised anew from the bytes on disk."""
     if contract is None:
         missing = "this export was written without a token contract; export again to have one"
@@ -212,6 +216,12 @@ def _check_contract(folder: Path, contract: TokenContract | None, fault: str, fo
     (answers,) = found["contract"]
     again = contract.with_answers(answers, contract.clock)
     detail = describe_contract_difference(contract, again, token_names(folder))
+    front = manifest.prefix_ids
+    bare = [
+        one for one in (*again.conversations, *again.texts) if one.ids is not None and one.ids[: len(front)] != front
+    ]
+    if bare and not detail:
+        detail = f"{bare[0].name!r} does not begin with the soft prompt's tokens, {front}"
     return Check(name="token_contract", passed=not detail, value=again.digest, limit=contract.digest, detail=detail)
 
 
@@ -242,6 +252,13 @@ def _check_differs(distance: dict[str, float], limits: Limits) -> Check:
     value = {"mean_abs_diff_to_trained": to_trained, "mean_abs_diff_to_base": to_base}
     limit = {"mean_abs_diff_to_trained": limits.to_trained * distance["trained_base_mean_abs_diff"]}
     return Check(name="differs_from_base", passed=passed, value=value, limit=limit, detail=detail)
+
+
+def _check_silence(distance: dict[str, float]) -> Check:
+    """A soft prompt's tokens are no words: their logits must lie below all others wherever one is measured."""
+    margin = distance["prefix_margin"]
+    detail = "" if margin > 0 else "the soft prompt's own tokens could be sampled"
+    return Check(name="prompt_tokens_never_sampled", passed=margin > 0, value=margin, limit=0.0, detail=detail)
 
 
 def _check_greedy(probes: Probes, measured: Measured) -> Check:

@@ -5,7 +5,8 @@
 
 JOB names the folder and what is wanted of it: ``probes`` to measure (for an adapter also its base, quantization and,
 where PEFT has none, a loader), ``fixtures`` to render and tokenise, ``contract``: a token contract to be rendered at
-several moments.
+several moments. ``prefix_ids`` go in front of every probe and every prompt, which are without them; what is reported
+begins behind them, and has a logit for each token of the artefact's vocabulary, theirs included.
 What comes out is measured here and judged elsewhere. No network: any attempt to connect ends the process.
 """
 
@@ -71,7 +72,7 @@ def module_at(path):
 
 def measure(model, job):
     """Logits at the probes' positions, top tokens everywhere, greedy continuations."""
-    probes = job["probes"]
+    probes, prefix = job["probes"], job["prefix_ids"]
     tensors, greedy = {}, []
     # transformers fills what a greedy config leaves open (stops, n-gram bans) from the artefact's own.
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -79,16 +80,16 @@ def measure(model, job):
     with torch.no_grad():
         for index, (ids, positions) in enumerate(zip(probes["ids"], probes["positions"], strict=True)):
             # From the end: a soft prompt puts logits of its own in front.
-            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -len(ids) :].float()
+            logits = model(input_ids=torch.tensor([prefix + ids]), use_cache=False).logits[0, -len(ids) :].float()
             tensors[f"logits.{index}"] = logits[positions].clone()
             tensors[f"top.{index}"] = logits.argmax(dim=-1).int()
         for prompt in probes["prompts"]:
-            ids = torch.tensor([prompt])
+            ids = torch.tensor([prefix + prompt])
             config = GenerationConfig(
                 do_sample=False, max_new_tokens=job["greedy_tokens"], pad_token_id=0, eos_token_id=None
             )
             output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
-            greedy.append(output[0, len(prompt) :].tolist())
+            greedy.append(output[0, ids.shape[1] :].tolist())
     return tensors, greedy
 
 

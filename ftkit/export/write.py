@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 from ftkit.export.card import model_card
 from ftkit.export.manifest import MANIFEST, ExportManifest, library_versions, list_files
 from ftkit.export.probes import text_fixtures
+from ftkit.export.soft_prompt import as_exported
 from ftkit.export.targets import TARGETS
 from ftkit.export.token_contract import make_contract
 from ftkit.export.trained import Trained
@@ -35,9 +36,12 @@ def write_export(trained: Trained, kind: ExportKind, dtype: str, folder: Path) -
 
     Raises:
         OutputError: The folder is in use.
+        RecipeError: A soft prompt cannot become tokens of this tokenizer.
+        VerificationError: Its tokens could be sampled.
     """
     target = TARGETS[kind]
     require_empty(folder)
+    trained = as_exported(trained, kind)
     with new_folder(folder) as partial, quiet_transformers():
         written = target.write(trained, dtype, partial)
         trained.tokenizer.save_pretrained(partial)
@@ -62,6 +66,7 @@ def write_export(trained: Trained, kind: ExportKind, dtype: str, folder: Path) -
             quantization=trained.quantization if target.on_base else None,
             notes=written.notes,
             added_tokens=sorted(trained.added_tokens),
+            prefix_ids=trained.prefix_ids,
             stop_tokens=trained.stop_token_ids,
             versions=library_versions(),
             **trained.origin,
@@ -82,6 +87,9 @@ def _generation_config(trained: Trained) -> GenerationConfig:
     known = [own] if isinstance(own, int) else list(own or [])
     stops = trained.stop_token_ids + [token for token in known if token not in trained.stop_token_ids]
     config.eos_token_id = stops[0] if len(stops) == 1 else stops
+    if trained.prefix_ids:
+        # Their rows keep them from being sampled in every engine; this says so to those that read it.
+        config.suppress_tokens = sorted({*(config.suppress_tokens or []), *trained.prefix_ids})
     if config.pad_token_id is None:
         config.pad_token_id = stops[0]
     if not config.do_sample:

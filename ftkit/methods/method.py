@@ -51,6 +51,7 @@ class Method(abc.ABC):
             generated. False where learned positions stand before the padding.
         packs: Whether several examples may share a sequence, where the model keeps them apart.
         unpacked_because: Why not, in words that follow "not packed:".
+        virtual_tokens: Learned positions in front of every text that a merged export has as tokens of its vocabulary.
         has_own_start: Whether `start` has something to do.
         merge_bases: The forms of the base that a merge can go into; of several, the export measures each and keeps
             the one that behaves most like the trained model.
@@ -65,6 +66,7 @@ class Method(abc.ABC):
     pads_prompts: ClassVar[bool] = True
     packs: ClassVar[bool] = True
     unpacked_because: ClassVar[str] = ""
+    virtual_tokens: int = 0
     has_own_start: bool = False
     merge_bases: ClassVar[tuple[MergeBase, ...]] = ("original",)
     needs: tuple[str, ...] = ()
@@ -172,7 +174,7 @@ class Method(abc.ABC):
         return None
 
     def merge(self, trained: nn.Module, fresh: nn.Module, *, base: MergeBase | None = None) -> nn.Module:
-        """Write the trained model into a plain one.
+        """Write the trained model into a plain one; what stands in front of texts comes by `virtual_embeddings`.
 
         Args:
             trained: The live model.
@@ -184,6 +186,15 @@ class Method(abc.ABC):
         """
         del trained, fresh, base
         raise NotMergeableError(f"{type(self).__name__} has no plain weights to be merged into")
+
+    def virtual_embeddings(self, trained: nn.Module) -> Tensor | None:
+        """What the trained model puts in front of every text, BOS included.
+
+        Returns:
+            (virtual_tokens, width), as the first layer sees them; None for a method that puts nothing there.
+        """
+        del trained
+        return None
 
     @contextlib.contextmanager
     def float32_arithmetic(self, model: nn.Module) -> Any:

@@ -12,6 +12,7 @@ from torch import nn
 from ftkit.errors import OutputError, UsageError, VerificationError
 from ftkit.export.manifest import MANIFEST
 from ftkit.export.probes import Probes, measure_trained
+from ftkit.export.soft_prompt import needs_tokens, tokens_in_front
 from ftkit.export.targets import TARGETS
 from ftkit.export.trained import Trained
 from ftkit.export.verify import Verification, verify_export
@@ -67,14 +68,22 @@ def finish_exports(trained: Trained, wanted: Sequence[ExportSection], folder: Ru
     """Write and verify each export of a recipe; what a former, interrupted try has written whole is kept.
 
     Returns:
-        For result.json: kind, path below the run, dtype, passed, and the measured distances.
+        For result.json: kind, path below the run, dtype, passed, and the measured distances; ``refused`` with the
+        reason where it could not be written.
     """
     entries = []
     for export in wanted:
         target = folder.export(export.kind)
         if not (target / MANIFEST).is_file():
             log.info("exporting %s", export.kind)
-            write_export(trained, export.kind, export.dtype, target)
+            try:
+                write_export(trained, export.kind, export.dtype, target)
+            except VerificationError as error:  # of what can only be known of the trained model; the others go on
+                log.warning("  refused: %s", error)
+                path = target.relative_to(folder.path).as_posix()
+                refused = {"passed": False, "logits": None, "refused": str(error).splitlines()[0]}
+                entries.append({"kind": export.kind, "path": path, **refused})
+                continue
         log.info("verifying %s in a fresh process", export.kind)
         outcome = verify_export(target)
         log_outcome(outcome)
@@ -125,12 +134,14 @@ def require_exports(session: Session, wanted: Sequence[ExportSection]) -> None:
 
     Raises:
         MissingPartError: A target needs a package that is not installed.
-        RecipeError: Its engine cannot load such a model.
+        RecipeError: Its engine cannot load such a model, or a soft prompt cannot become tokens of this tokenizer.
     """
     for export in wanted:
         target = TARGETS[export.kind]
         target.require_parts(export.kind)
         target.require_possible(export.kind, session.base, session.recipe.method)
+    if any(needs_tokens(session.method, export.kind) for export in wanted):
+        tokens_in_front(session.tokenizer, session.method.virtual_tokens, session.base.folder)
 
 
 def _section(recipe: Recipe, kind: str, dtype: str) -> ExportSection:

@@ -191,7 +191,12 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
 
 
 def _require_verified(result: dict[str, Any]) -> None:
-    failed = [entry["path"] for entry in result["exports"] if not entry["passed"]]
+    failed = [entry["path"] for entry in result["exports"] if not entry["passed"] and not entry.get("refused")]
+    refused = [f"{entry['path']}: {entry['refused']}" for entry in result["exports"] if entry.get("refused")]
+    if refused and not failed:
+        raise VerificationError(
+            "; ".join(refused), fix="The run is finished all the same; its other exports stand beside."
+        )
     if failed:
         raise VerificationError(
             f"these exports do not behave like the trained model: {', '.join(failed)}",

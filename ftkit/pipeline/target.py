@@ -23,7 +23,7 @@ from ftkit.methods import Method, method_of
 from ftkit.models.find import find_base
 from ftkit.models.load import load_model
 from ftkit.models.precision import choose_precision, default_device
-from ftkit.models.tokenizer import load_tokenizer, template_names, wants_bos
+from ftkit.models.tokenizer import load_tokenizer, template_names, text_prefix
 from ftkit.models.vocabulary import added_token_pieces, extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 from ftkit.pipeline.answers import answer_questions, choose_questions
@@ -56,8 +56,8 @@ class Target:
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 256) -> list[Answer]:
         """Answer each prompt greedily, as one user turn of its own."""
-        bos_wanted = wants_bos(self.tokenizer)
-        ids = [prompt_ids(prompt, self.tokenizer, bos_wanted=bos_wanted) for prompt in prompts]
+        in_front = text_prefix(self.tokenizer)
+        ids = [prompt_ids(prompt, self.tokenizer, in_front=in_front) for prompt in prompts]
         if not all(ids):
             raise DataError("a prompt is empty", fix="Give at least one character.")
         with ProgressBar("answering", len(ids)) as bar:

@@ -144,7 +144,7 @@ class PrefixSettings(_SoftPromptSettings):
 class PromptSettings(_SoftPromptSettings):
     """Prompt tuning: learned embeddings in front of every text (Lester et al. 2021, arXiv:2104.08691)."""
 
-    UNMERGEABLE: ClassVar[str] = "learned embeddings in front of the text are no weights of the base's architecture"
+    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter", *MERGED_KINDS)
     DEFAULT_LEARNING_RATE: ClassVar[float] = 3e-2
     TRAINABLE_SHARE: ClassVar[float] = 0.000086
     WHEN: ClassVar[str] = "kilobytes a task on a large base; weak on small ones"

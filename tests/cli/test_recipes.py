@@ -84,7 +84,7 @@ def test_in_a_pipe_every_row_is_one_plain_line(pipe):
     assert rows[0] == ["method", "trains", "merges", "adapter in", "choose it for"]
     vera = ["lora (kind: vera)", "0.16 %", "yes", "PEFT", "far fewer trained parameters than LoRA's"]
     assert vera in rows
-    assert ["prompt", "0.0086 %", "no", "PEFT", "kilobytes a task on a large base; weak on small ones"] in rows
+    assert ["prompt", "0.0086 %", "yes", "PEFT", "kilobytes a task on a large base; weak on small ones"] in rows
     assert ["full", "100 %", "yes", "-", "much data, a far domain; 16 bytes of memory a parameter"] in rows
     assert all([item.name, item.about] in rows for item in shipped_recipes())
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ftkit.export.measure import Artefact, measure
+from ftkit.export.soft_prompt import merge_prompt
 from ftkit.export.target import Target
 from ftkit.export.trained import Trained, Written
 from ftkit.machine import give_back_freed_memory
@@ -39,8 +40,7 @@ def write(trained: Trained, dtype: str, folder: Path) -> Written:
     stored = checkpoint_dtype(trained.base.folder) if dtype == "auto" else dtype
     bases = trained.method.merge_bases
     if len(bases) == 1:
-        _write_merge(trained, bases[0], stored, folder)
-        return Written(dtype=stored)
+        return Written(dtype=stored, notes=_write_merge(trained, bases[0], stored, folder))
     measured: dict[MergeBase, dict[str, float]] = {}
     for base in bases:
         candidate = folder / f".merge-{base}"
@@ -62,8 +62,8 @@ def write(trained: Trained, dtype: str, folder: Path) -> Written:
     return Written(dtype=stored, notes={"merged_into": best, "measured": measured})
 
 
-def _write_merge(trained: Trained, base: MergeBase, dtype: str, folder: Path) -> None:
-    """One merge, module by module where that can be done."""
+def _write_merge(trained: Trained, base: MergeBase, dtype: str, folder: Path) -> dict[str, Any]:
+    """One merge, module by module where that can be done; gives what the manifest is to record of it."""
     skeleton = _skeleton(trained.base.folder, trained.added_tokens)
     names, tables = _shapes(skeleton), _tables(skeleton)
     checkpoint = Checkpoint(trained.base.folder)
@@ -73,12 +73,14 @@ def _write_merge(trained: Trained, base: MergeBase, dtype: str, folder: Path) ->
     if merger is not None:
         stream(checkpoint, merger, names, dtype, folder, rows=tables, added=trained.added_tokens)
         save_config(skeleton, dtype, folder)
-        return
+        return {}
     fresh = load_model(trained.base.folder, dtype=torch.float32, device=torch.device("cpu"))
     extend_vocabulary(fresh, trained.added_tokens)
     merged: Any = trained.method.merge(trained.model, fresh, base=base)
+    notes = merge_prompt(trained, merged)
     merged.to(getattr(torch, dtype))
     merged.save_pretrained(folder, safe_serialization=True, max_shard_size="5GB")
+    return notes
 
 
 def stream(
