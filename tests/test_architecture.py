@@ -56,7 +56,7 @@ ORDER = {
         "bottleneck", "method", "targets", "tokens", "quantised", "peft_method", "starts", "full", "lora", "qlora",
         "lora_family", "adalora", "soft_prompts", "adapter", "loading", "",
     ],
-    "evaluate": ["loss", "metrics", "generation", ""],
+    "evaluate": ["loss", "metrics", "generation", "speaking", ""],
     "train": [
         "allocator", "batches", "schedule", "metrics_log", "progress", "signals", "counters", "spec", "arguments",
         "optimizer", "checkpoint", "documents", "isolation", "moments", "trainer", "",

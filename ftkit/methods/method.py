@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ftkit.errors import MissingPartError, RecipeError
+from ftkit.errors import MissingPartError, RecipeError, UsageError
+
+FIRST = "default"  # the name of a base's first adapter, as PEFT gives it
 
 
 class NotMergeableError(TypeError):
@@ -35,6 +37,7 @@ class Method(abc.ABC):
         packs: Whether several examples may share a sequence, where the model keeps them apart.
         unpacked_because: Why not, in words that follow "not packed:".
         has_own_start: Whether `start` has something to do.
+        shares_base: Whether several adapters can be loaded onto one base (`load_beside`) and chosen by name (`choose`).
         needs: Import names of optional packages.
     """
 
@@ -47,6 +50,7 @@ class Method(abc.ABC):
     packs: ClassVar[bool] = True
     unpacked_because: ClassVar[str] = ""
     has_own_start: bool = False
+    shares_base: ClassVar[bool] = False
     needs: tuple[str, ...] = ()
 
     def require_parts(self) -> None:
@@ -136,6 +140,26 @@ class Method(abc.ABC):
     @abc.abstractmethod
     def load(self, base: nn.Module, folder: Path) -> nn.Module:
         """Put what `save` wrote onto a freshly loaded base."""
+
+    def load_beside(self, loaded: nn.Module, folder: Path, name: str) -> None:
+        """Put one more adapter onto what `load` returned; it stays as it is until `choose` chooses another.
+
+        Args:
+            loaded: With an adapter of the same kind.
+            folder: The other adapter's.
+            name: To choose it by.
+
+        Raises:
+            UsageError: The two cannot share a base.
+        """
+        raise UsageError(
+            f"{folder}: {type(self).__name__} cannot put several adapters onto one base",
+            fix="Serve each in a process of its own, on a port of its own.",
+        )
+
+    def choose(self, loaded: nn.Module, name: str) -> None:
+        """Let the adapter of this name answer; `FIRST` is the one that `load` loaded."""
+        raise UsageError(f"{type(self).__name__} has one adapter, none named {name!r}")
 
     def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
         """Write the trained model into a plain one.

@@ -13,14 +13,16 @@ from typing import Any
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
-from ftkit.errors import RecipeError
-from ftkit.methods.method import Method
+from ftkit.errors import RecipeError, UsageError
+from ftkit.methods.method import FIRST, Method
 
-ADAPTER = "default"  # the name that PEFT gives an adapter
+ADAPTER = FIRST
 
 
 class PeftMethod(Method):
     """A method that is a PEFT configuration, saved in PEFT's own format."""
+
+    shares_base = True
 
     @abc.abstractmethod
     def config(self, model: nn.Module) -> PeftConfig:
@@ -57,6 +59,23 @@ class PeftMethod(Method):
                 base, folder, is_trainable=True, autocast_adapter_dtype=True, local_files_only=True
             )
         return loaded
+
+    def load_beside(self, loaded: Any, folder: Path, name: str) -> None:
+        """See `Method.load_beside`."""
+        try:
+            with quiet_peft():
+                loaded.load_adapter(
+                    folder, adapter_name=name, is_trainable=False, autocast_adapter_dtype=True, local_files_only=True
+                )
+        except ValueError as error:
+            raise UsageError(
+                f"{folder}: cannot share a base with the adapters before it: {error}",
+                fix="Serve it in a process of its own, on a port of its own.",
+            ) from None
+
+    def choose(self, loaded: Any, name: str) -> None:
+        """See `Method.choose`."""
+        loaded.set_adapter(name, inference_mode=True)
 
     def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
         """See `Method.merge`. Sums are taken in float32 and checked for NaN before they are kept.
