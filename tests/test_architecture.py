@@ -65,6 +65,7 @@ ORDER = {
         "manifest", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract", "trained",
         "target", "targets.adapter", "targets.merged", "targets", "write", "verify_process", "verify", "",
     ],
+    "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip
 
 LONG_FILES: dict[str, str] = {

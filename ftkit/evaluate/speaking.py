@@ -1,4 +1,4 @@
-"""One answer as it comes: greedy or drawn, piece by piece, until a stop token, a stop text, or whoever listens ends it."""
+"""One answer as it comes, greedy or drawn, until a stop token, a stop text, or whoever listens ends it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
         yield
 
 
-class _Listener(StoppingCriteria):  # type: ignore[misc]
+class _Listener(StoppingCriteria):
     """Sees every token as soon as it is chosen; transformers' streamers see it only after it was decided to go on."""
 
     def __init__(

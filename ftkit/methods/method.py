@@ -37,7 +37,7 @@ class Method(abc.ABC):
         packs: Whether several examples may share a sequence, where the model keeps them apart.
         unpacked_because: Why not, in words that follow "not packed:".
         has_own_start: Whether `start` has something to do.
-        shares_base: Whether several adapters can be loaded onto one base (`load_beside`) and chosen by name (`choose`).
+        shares_base: Whether several adapters fit onto one base (`load_beside`) and are chosen by name (`choose`).
         needs: Import names of optional packages.
     """
 
@@ -152,6 +152,7 @@ class Method(abc.ABC):
         Raises:
             UsageError: The two cannot share a base.
         """
+        del loaded, name
         raise UsageError(
             f"{folder}: {type(self).__name__} cannot put several adapters onto one base",
             fix="Serve each in a process of its own, on a port of its own.",
@@ -159,6 +160,7 @@ class Method(abc.ABC):
 
     def choose(self, loaded: nn.Module, name: str) -> None:
         """Let the adapter of this name answer; `FIRST` is the one that `load` loaded."""
+        del loaded
         raise UsageError(f"{type(self).__name__} has one adapter, none named {name!r}")
 
     def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:

@@ -63,7 +63,9 @@ def refuse_other_engine(folder: Path, manifest: ExportManifest) -> NoReturn:
         UsageError: Nobody that is known here.
     """
     if manifest.kind not in OTHER_ENGINES:
-        raise UsageError(f"{folder}: exports of kind {manifest.kind!r} cannot be loaded here", fix="Use a matching ftkit.")
+        raise UsageError(
+            f"{folder}: exports of kind {manifest.kind!r} cannot be loaded here", fix="Use a matching ftkit."
+        )
     engine = OTHER_ENGINES[manifest.kind]
     file = artefact_of(folder, manifest)
     lines = [command.format(folder=folder, file=file) for command in engine.commands]

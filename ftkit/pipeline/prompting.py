@@ -1,4 +1,4 @@
-"""From a conversation or a text to the tokens that a model is sent; what is answered and what is shown are the same."""
+"""From a conversation or a text to the tokens that a model is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ftkit.errors import DataError, UsageError
 
 
 def chat_ids(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[dict[str, Any]],
+    tools: Sequence[dict[str, Any]] | None = None,
 ) -> list[int]:
     """A conversation as token ids, ending where the answer begins. The template alone writes special tokens.
 
@@ -36,7 +38,7 @@ def chat_ids(
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool = True) -> list[int]:
-    """A plain text as token ids, with the special tokens that the tokenizer itself adds unless ``special`` is False."""
+    """A plain text as token ids; ``special`` with the tokens that the tokenizer itself adds, such as BOS."""
     return list(tokenizer(text, add_special_tokens=special)["input_ids"])
 
 

@@ -36,7 +36,6 @@ from ftkit.pipeline.session import open_session
 from ftkit.recipe import RECIPES, DataSection
 from ftkit.train.progress import ProgressBar
 
-
 # Exports that are model folders, as transformers loads them.
 PLAIN_KINDS = ("merged", "nf4")
 
@@ -89,7 +88,8 @@ class Target:
             self.choose()
         allowed = speech if room is None else replace(speech, max_new_tokens=min(speech.max_new_tokens, room))
         stops = self.stop_token_ids
-        return speak(self.model, ids, self.tokenizer, allowed, stop_token_ids=stops, say=say, ended=ended)
+        answer: Answer = speak(self.model, ids, self.tokenizer, allowed, stop_token_ids=stops, say=say, ended=ended)
+        return answer
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 256) -> list[Answer]:
         """Answer each prompt greedily, as one user turn of its own."""

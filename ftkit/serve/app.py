@@ -104,7 +104,7 @@ async def _stream(desk: Desk, documents: Documents) -> AsyncIterator[str]:
                         yield chunk
                 else:
                     yield documents.piece(piece)
-        except Exception as error:  # noqa: BLE001 - the status is sent already; the stream itself must tell
+        except Exception as error:
             log.error("answering failed: %s", error, exc_info=error)
             yield event(error_document(_broken()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 
 from ftkit.evaluate.generation import Answer
@@ -20,7 +20,7 @@ class Desk:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers")
 
-    async def answer(self, asked: Asked) -> AsyncIterator[str | Answer]:
+    async def answer(self, asked: Asked) -> AsyncGenerator[str | Answer, None]:
         """The pieces of an answer as they come, and at last the answer; closing this ends it after the next token."""
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ftkit.errors import UsageError
 from ftkit.pipeline.http_server import is_loopback
@@ -49,7 +49,9 @@ def choose_address(host: str, port: int, *, api_key_env: str | None, no_api_key:
     key = None if api_key_env is None else os.environ.get(api_key_env, "")
     if key is not None and not (key and key.isascii() and key.isprintable() and key == key.strip()):
         what = "holds what no HTTP header can" if key else "is not set"
-        raise UsageError(f"--api-key-env {api_key_env}: the environment variable {what}", fix=f"export {api_key_env}=...")
+        raise UsageError(
+            f"--api-key-env {api_key_env}: the environment variable {what}", fix=f"export {api_key_env}=..."
+        )
     address = Address(host=host, port=port, key=key)
     if not address.is_private and key is None and not no_api_key:
         raise UsageError(
@@ -80,7 +82,14 @@ def bind(address: Address) -> socket.socket:
     return bound
 
 
+def at_port(address: Address, bound: socket.socket) -> Address:
+    """The address with the port that was found free, given up so that an engine can take it."""
+    port = bound.getsockname()[1]
+    bound.close()
+    return replace(address, port=port)
+
+
 def url_of(host: str, port: int) -> str:
     """The root for clients on this machine."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

@@ -116,7 +116,9 @@ def choose_model(values: Mapping[str, Any], targets: Mapping[str, Target]) -> tu
     if name is None:
         raise ApiError(400, f"model: choose one of {known}", param="model", code="missing_required_parameter")
     if not isinstance(name, str) or name not in targets:
-        raise ApiError(404, f"model: {name!r} is not served here; there is {known}", param="model", code="model_not_found")
+        raise ApiError(
+            404, f"model: {name!r} is not served here; there is {known}", param="model", code="model_not_found"
+        )
     return name, targets[name]
 
 
@@ -124,7 +126,9 @@ def _known(body: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
     """The fields that were set, and all of them can be followed."""
     values = {key: value for key, value in body.items() if value is not None}
     refused = [
-        key for key, value in values.items() if key not in known and not (key in NEUTRAL and value == NEUTRAL[key])
+        key
+        for key, value in values.items()
+        if key not in known and not (key in NEUTRAL and _same(value, NEUTRAL[key]))
     ]
     if refused:
         shown = ", ".join(f"{key}={_short(values[key])}" for key in refused)
@@ -135,6 +139,11 @@ def _known(body: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
             code="unsupported_parameter",
         )
     return {key: value for key, value in values.items() if key in known}
+
+
+def _same(value: Any, neutral: Any) -> bool:
+    """Equality without Python's ``0 == False``: a completion's ``logprobs=0`` does ask for something."""
+    return isinstance(value, bool) == isinstance(neutral, bool) and bool(value == neutral)
 
 
 def _asked(
@@ -174,7 +183,11 @@ def _speech(values: Mapping[str, Any], max_new_tokens: int, *, strip: bool) -> S
     seed = values.get("seed")
     stop = values.get("stop", [])
     texts = [stop] if isinstance(stop, str) else stop
-    if not isinstance(texts, list) or len(texts) > MAX_STOP_TEXTS or not all(isinstance(one, str) and one for one in texts):
+    if (
+        not isinstance(texts, list)
+        or len(texts) > MAX_STOP_TEXTS
+        or not all(isinstance(one, str) and one for one in texts)
+    ):
         raise ApiError(400, f"stop: must be a text or up to {MAX_STOP_TEXTS} of them, none empty", param="stop")
     return Speech(
         max_new_tokens=max_new_tokens,
@@ -226,7 +239,9 @@ def _content(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     parts: Sequence[Any] = content if isinstance(content, list) else [None]
-    if not all(isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in parts):
+    if not all(
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in parts
+    ):
         raise ApiError(400, f"{where}.content: must be a text, or parts of type text", param=f"{where}.content")
     return "".join(part["text"] for part in parts)
 
@@ -238,7 +253,9 @@ def _tool_calls(calls: Any, where: str) -> list[dict[str, Any]]:
             for call in calls
         ]
     except (TypeError, KeyError, ValueError) as error:
-        raise ApiError(400, f"{where}: must be calls of functions with arguments as JSON: {error}", param=where) from None
+        raise ApiError(
+            400, f"{where}: must be calls of functions with arguments as JSON: {error}", param=where
+        ) from None
 
 
 def _arguments(arguments: Any) -> Any:
