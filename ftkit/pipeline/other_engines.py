@@ -30,7 +30,11 @@ OTHER_ENGINES: Mapping[str, OtherEngine] = {
     "gguf": OtherEngine(
         name="llama.cpp",
         suffix=".gguf",
-        commands=("llama-server --model {file} --jinja", "ftkit serve {folder}, which starts that"),
+        commands=(
+            "llama-server --model {file} --jinja",
+            "ftkit serve {folder} --engine llama-cpp, which starts that",
+            "pip install llama-cpp-python, and ftkit itself asks llama.cpp",
+        ),
     ),
     "gguf-adapter": OtherEngine(
         name="llama.cpp",

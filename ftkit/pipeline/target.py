@@ -29,7 +29,8 @@ from ftkit.models.vocabulary import added_token_pieces, extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 from ftkit.pipeline.answers import answer_questions, choose_questions
 from ftkit.pipeline.exporting import load_trained
-from ftkit.pipeline.other_engines import refuse_other_engine
+from ftkit.pipeline.gguf_model import GgufModel, can_read_gguf
+from ftkit.pipeline.other_engines import artefact_of, refuse_other_engine
 from ftkit.pipeline.prompting import context_length
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import open_session
@@ -202,6 +203,16 @@ def _open_export(folder: Path) -> Target:
         find_base(str(folder))  # refuses damaged or missing weights with a clear word
         model: nn.Module = load_model(folder, dtype=_inference_dtype(folder), device=default_device())
         return _target(model, tokenizer, manifest.stop_tokens, folder)
+    if manifest.kind == "gguf" and can_read_gguf():
+        gguf = GgufModel(artefact_of(folder, manifest))
+        stops = manifest.stop_tokens
+        return Target(
+            model=gguf,
+            tokenizer=load_tokenizer(folder),
+            stop_token_ids=stops,
+            compute=torch.float32,
+            pads_prompts=False,
+        )
     if manifest.kind != "adapter":
         refuse_other_engine(folder, manifest)
     return open_adapter(folder, manifest)[0]

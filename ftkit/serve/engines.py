@@ -15,6 +15,7 @@ from ftkit.errors import MissingPartError, ModelError, UsageError
 from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
 from ftkit.export.verify import find_export_base
 from ftkit.nearest import did_you_mean
+from ftkit.pipeline.gguf_model import can_read_gguf
 from ftkit.pipeline.other_engines import OTHER_ENGINES, artefact_of
 from ftkit.serve.listen import Address
 
@@ -43,7 +44,7 @@ def choose_engine(wanted: str, names: Mapping[str, str]) -> str:
 
     ``auto`` is ftkit's own server, which takes all that transformers can compute: transformers' own server takes no
     adapters, ignores temperatures where the checkpoint says greedy, and has no list of models without a hub cache.
-    GGUF files are llama.cpp's.
+    GGUF is llama.cpp's: its own server's where that is installed.
 
     Raises:
         UsageError: There is no such engine.
@@ -56,7 +57,10 @@ def choose_engine(wanted: str, names: Mapping[str, str]) -> str:
     if wanted != "auto":
         return wanted
     kinds = {_kind(place) for place in names.values()}
-    return "llama-cpp" if kinds <= {"gguf"} else OWN
+    is_export = all(Path(place).is_dir() for place in names.values())
+    if kinds == {"gguf"} and not (is_export and can_read_gguf() and shutil.which("llama-server") is None):
+        return "llama-cpp"
+    return OWN
 
 
 def require_own_parts() -> None:

@@ -14,7 +14,8 @@ from ftkit.pipeline.other_engines import refuse_other_engine
 def _manifest(kind, *files):
     return ExportManifest(
         kind=kind, recipe="lora", method={}, base={}, recipe_digest="", data_digest="", tokenizer_digest="",
-        chat_template_digest=None, dtype="auto", quantization=None, stop_tokens=[2], files={name: {} for name in files},
+        chat_template_digest=None, dtype="auto", quantization=None, stop_tokens=[2],
+        files={name: {} for name in files},
     )  # fmt: skip
 
 
