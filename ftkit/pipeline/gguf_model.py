@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import importlib
 import importlib.util
 import os
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from gguf import GGUFReader
 from torch import Tensor, nn
 from transformers import GenerationConfig, TemperatureLogitsWarper, TopPLogitsWarper
 
@@ -40,7 +40,7 @@ class GgufModel(nn.Module):
         super().__init__()
         self._llama_cpp: Any = importlib.import_module("llama_cpp")
         threads = len(os.sched_getaffinity(0))
-        context = min(self._trained_context(path), MAX_CONTEXT)
+        context = min(_trained_context(path), MAX_CONTEXT)
         self._llama = self._open(path, n_ctx=context, n_threads=threads, n_threads_batch=threads)
         atexit.register(self._llama.close)  # it frees itself by functions that are gone when the interpreter ends
         text_config = SimpleNamespace(max_position_embeddings=context)
@@ -54,11 +54,6 @@ class GgufModel(nn.Module):
             return self._llama_cpp.Llama(model_path=str(path), verbose=False, **options)
         except (ValueError, RuntimeError, OSError) as error:
             raise ModelError(f"{path}: llama.cpp cannot load it: {error}", fix="Export it again.") from None
-
-    def _trained_context(self, path: Path) -> int:
-        with contextlib.closing(self._open(path, vocab_only=True, n_ctx=1)) as header:
-            key = f"{header.metadata.get('general.architecture')}.context_length"
-            return int(header.metadata.get(key, MAX_CONTEXT))
 
     def forward(self, **_: Any) -> Any:
         """Losses are not taken here."""
@@ -102,3 +97,14 @@ class GgufModel(nn.Module):
         for warp in (TemperatureLogitsWarper(float(config.temperature)), TopPLogitsWarper(top_p=config.top_p)):
             logits = warp(ids, logits)
         return int(torch.multinomial(logits.softmax(-1), 1))
+
+
+def _trained_context(path: Path) -> int:
+    """Tokens that the model was trained on at once."""
+    try:
+        fields = GGUFReader(path).fields
+    except (ValueError, OSError, IndexError) as error:
+        raise ModelError(f"{path}: is no readable GGUF: {error}", fix="Export it again.") from None
+    named = fields.get("general.architecture")
+    length = None if named is None else fields.get(f"{named.contents()}.context_length")
+    return MAX_CONTEXT if length is None else int(length.contents())

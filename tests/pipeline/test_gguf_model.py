@@ -7,7 +7,7 @@ import torch
 from gguf import GGUFWriter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ftkit.errors import UsageError
+from ftkit.errors import ModelError, UsageError
 from ftkit.evaluate.speaking import Speech
 from ftkit.pipeline.target import Target
 
@@ -96,3 +96,11 @@ def test_losses_are_refused_with_what_to_do(targets, tmp_path):
 
     with pytest.raises(UsageError, match="merged export"):
         targets[1].evaluate(rows)
+
+
+def test_what_is_no_gguf_is_said_so(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF, but not really" * 10)
+
+    with pytest.raises(ModelError, match=r"model\.gguf"):
+        GgufModel(path)
