@@ -56,7 +56,7 @@ ORDER = {
         "bottleneck", "method", "targets", "tokens", "quantised", "peft_calls", "layerwise", "peft_method", "starts",
         "full", "lora", "qlora", "lora_family", "adalora", "soft_prompts", "adapter", "loading", "",
     ],
-    "evaluate": ["loss", "metrics", "generation", ""],
+    "evaluate": ["loss", "metrics", "generation", "speaking", ""],
     "train": [
         "allocator", "batches", "schedule", "metrics_log", "progress", "signals", "counters", "spec", "arguments",
         "optimizer", "checkpoint", "documents", "isolation", "moments", "trainer", "",
@@ -66,6 +66,7 @@ ORDER = {
         "soft_prompt", "target", "targets.adapter", "targets.merged", "targets", "write", "verify_process", "verify",
         "",
     ],
+    "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip
 
 LONG_FILES: dict[str, str] = {

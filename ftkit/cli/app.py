@@ -10,6 +10,7 @@ import typer
 
 import ftkit
 from ftkit.cli import (
+    chat,
     check,
     data,
     doctor,
@@ -20,6 +21,7 @@ from ftkit.cli import (
     recipes,
     resume,
     schema,
+    serve,
     train,
     verify,
 )
@@ -59,8 +61,10 @@ VERBS: dict[str, Any] = {
     "resume": resume.resume,
     "eval": evaluate.evaluate,
     "generate": generate.generate,
+    "chat": chat.chat,
     "export": export.export,
     "verify": verify.verify,
+    "serve": serve.serve,
     "schema": schema.schema,
     "doctor": doctor.doctor,
 }

@@ -12,7 +12,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ftkit.errors import MissingPartError, RecipeError
+from ftkit.errors import MissingPartError, RecipeError, UsageError
+
+FIRST = "default"  # the name of a base's first adapter, as PEFT gives it
 
 
 class NotMergeableError(TypeError):
@@ -55,6 +57,7 @@ class Method(abc.ABC):
         has_own_start: Whether `start` has something to do.
         merge_bases: The forms of the base that a merge can go into; of several, the export measures each and keeps
             the one that behaves most like the trained model.
+        shares_base: Whether several adapters fit onto one base (`load_beside`) and are chosen by name (`choose`).
         needs: Import names of optional packages.
     """
 
@@ -69,6 +72,7 @@ class Method(abc.ABC):
     virtual_tokens: int = 0
     has_own_start: bool = False
     merge_bases: ClassVar[tuple[MergeBase, ...]] = ("original",)
+    shares_base: ClassVar[bool] = False
     needs: tuple[str, ...] = ()
 
     def require_parts(self) -> None:
@@ -172,6 +176,28 @@ class Method(abc.ABC):
         """
         del trained, skeleton, base
         return None
+
+    def load_beside(self, loaded: nn.Module, folder: Path, name: str) -> None:
+        """Put one more adapter onto what `load` returned; it stays as it is until `choose` chooses another.
+
+        Args:
+            loaded: With an adapter of the same kind.
+            folder: The other adapter's.
+            name: To choose it by.
+
+        Raises:
+            UsageError: The two cannot share a base.
+        """
+        del loaded, name
+        raise UsageError(
+            f"{folder}: {type(self).__name__} cannot put several adapters onto one base",
+            fix="Serve each in a process of its own, on a port of its own.",
+        )
+
+    def choose(self, loaded: nn.Module, name: str) -> None:
+        """Let the adapter of this name answer; `FIRST` is the one that `load` loaded."""
+        del loaded
+        raise UsageError(f"{type(self).__name__} has one adapter, none named {name!r}")
 
     def merge(self, trained: nn.Module, fresh: nn.Module, *, base: MergeBase | None = None) -> nn.Module:
         """Write the trained model into a plain one; what stands in front of texts comes by `virtual_embeddings`.

@@ -6,7 +6,9 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 
-ADAPTER = "default"  # the name that PEFT gives an adapter
+from ftkit.methods.method import FIRST
+
+ADAPTER = FIRST
 
 
 @contextlib.contextmanager

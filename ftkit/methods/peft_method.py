@@ -12,7 +12,7 @@ from typing import Any
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
-from ftkit.errors import RecipeError
+from ftkit.errors import RecipeError, UsageError
 from ftkit.methods.layerwise import LAYERWISE_TYPES, LayerwiseMerge
 from ftkit.methods.method import MergeBase, Merger, Method
 from ftkit.methods.peft_calls import ADAPTER, quiet_peft
@@ -20,6 +20,8 @@ from ftkit.methods.peft_calls import ADAPTER, quiet_peft
 
 class PeftMethod(Method):
     """A method that is a PEFT configuration, saved in PEFT's own format."""
+
+    shares_base = True
 
     @abc.abstractmethod
     def config(self, model: nn.Module) -> PeftConfig:
@@ -66,6 +68,23 @@ class PeftMethod(Method):
         with tempfile.TemporaryDirectory(prefix="ftkit-merge-") as folder:
             self.save(trained, Path(folder))
             return LayerwiseMerge(skeleton, Path(folder))
+
+    def load_beside(self, loaded: Any, folder: Path, name: str) -> None:
+        """See `Method.load_beside`."""
+        try:
+            with quiet_peft():
+                loaded.load_adapter(
+                    folder, adapter_name=name, is_trainable=False, autocast_adapter_dtype=True, local_files_only=True
+                )
+        except ValueError as error:
+            raise UsageError(
+                f"{folder}: cannot share a base with the adapters before it: {error}",
+                fix="Serve it in a process of its own, on a port of its own.",
+            ) from None
+
+    def choose(self, loaded: Any, name: str) -> None:
+        """See `Method.choose`."""
+        loaded.set_adapter(name, inference_mode=True)
 
     def merge(self, trained: nn.Module, fresh: nn.Module, *, base: MergeBase | None = None) -> nn.Module:
         """See `Method.merge`. Sums are taken in float32 and checked for NaN before they are kept.

@@ -19,6 +19,7 @@ from ftkit.units import format_bytes
 
 OPTIONAL_PARTS = {
     "bitsandbytes": "QLoRA: pip install 'ftkit[qlora]'",
+    "fastapi": "serving: pip install 'ftkit[serve]'",
     "nbclient": "notebooks: pip install 'ftkit[notebook]'",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ftkit.data.settings import encoder_settings
 from ftkit.errors import DataError, ModelError, UsageError
 from ftkit.evaluate.generation import Answer, generate, prompt_ids, stop_ids
 from ftkit.evaluate.loss import mean_loss
+from ftkit.evaluate.speaking import Speech, speak
 from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
 from ftkit.export.verify import find_export_base
 from ftkit.methods import Method, method_of
@@ -28,10 +29,16 @@ from ftkit.models.vocabulary import added_token_pieces, extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 from ftkit.pipeline.answers import answer_questions, choose_questions
 from ftkit.pipeline.exporting import load_trained
+from ftkit.pipeline.gguf_model import GgufModel, can_read_gguf
+from ftkit.pipeline.other_engines import artefact_of, refuse_other_engine
+from ftkit.pipeline.prompting import context_length
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import open_session
 from ftkit.recipe import RECIPES, DataSection
 from ftkit.train.progress import ProgressBar
+
+# Exports that are model folders, as transformers loads them.
+PLAIN_KINDS = ("merged", "nf4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,7 @@ class Target:
         compute: dtype of the matrix products for losses.
         pads_prompts: Whether prompts of unequal length may share a batch.
         data_settings: Keys of a recipe's data section that its rows were read with; empty for exports and models.
+        choose: Lets this target answer, where several share one model in memory; None where the model is its own.
     """
 
     model: nn.Module
@@ -53,9 +61,41 @@ class Target:
     compute: torch.dtype
     pads_prompts: bool = True
     data_settings: dict[str, Any] = field(default_factory=dict)
+    choose: Callable[[], None] | None = None
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that a prompt and its answer may have together; None where nobody knows."""
+        return context_length(self.model)
+
+    def speak(
+        self,
+        ids: Sequence[int],
+        speech: Speech,
+        *,
+        say: Callable[[str], None] | None = None,
+        ended: Callable[[], bool] | None = None,
+    ) -> Answer:
+        """Answer one prompt of token ids, as it comes; see `ftkit.evaluate.speaking.speak`.
+
+        Raises:
+            DataError: The prompt leaves no room for an answer.
+        """
+        room = None if self.context_length is None else self.context_length - len(ids)
+        if not ids or (room is not None and room < 1):
+            what = f"the prompt has {len(ids)} tokens; this model takes 1 to {(room or 0) + len(ids) - 1}"
+            raise DataError(what, fix="Send less text.")
+        if self.choose is not None:
+            self.choose()
+        allowed = speech if room is None else replace(speech, max_new_tokens=min(speech.max_new_tokens, room))
+        stops = self.stop_token_ids
+        answer: Answer = speak(self.model, ids, self.tokenizer, allowed, stop_token_ids=stops, say=say, ended=ended)
+        return answer
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 256) -> list[Answer]:
         """Answer each prompt greedily, as one user turn of its own."""
+        if self.choose is not None:
+            self.choose()
         in_front = text_prefix(self.tokenizer)
         ids = [prompt_ids(prompt, self.tokenizer, in_front=in_front) for prompt in prompts]
         if not all(ids):
@@ -158,11 +198,40 @@ def _open_run(folder: RunFolder) -> Target:
 
 def _open_export(folder: Path) -> Target:
     manifest = read_manifest(folder)
-    tokenizer = load_tokenizer(folder)
-    if manifest.kind == "merged":
+    if manifest.kind in PLAIN_KINDS:
+        tokenizer = load_tokenizer(folder)
         find_base(str(folder))  # refuses damaged or missing weights with a clear word
         model: nn.Module = load_model(folder, dtype=_inference_dtype(folder), device=default_device())
         return _target(model, tokenizer, manifest.stop_tokens, folder)
+    if manifest.kind == "gguf" and can_read_gguf():
+        gguf = GgufModel(artefact_of(folder, manifest))
+        stops = manifest.stop_tokens
+        return Target(
+            model=gguf,
+            tokenizer=load_tokenizer(folder),
+            stop_token_ids=stops,
+            compute=torch.float32,
+            pads_prompts=False,
+        )
+    if manifest.kind != "adapter":
+        refuse_other_engine(folder, manifest)
+    return open_adapter(folder, manifest)[0]
+
+
+def open_adapter(folder: Path, manifest: ExportManifest) -> tuple[Target, Method]:
+    """Load an adapter onto its base.
+
+    Args:
+        folder: An adapter export.
+        manifest: Its own.
+
+    Returns:
+        The target, and the method that made its model.
+
+    Raises:
+        ModelError: The base is not here, or has another digest.
+    """
+    tokenizer = load_tokenizer(folder)
     base = find_export_base(folder, manifest)
     if base.sha256 != manifest.base["sha256"]:
         raise ModelError(
@@ -171,6 +240,7 @@ def _open_export(folder: Path) -> Target:
             fix="Put the adapter on the base that it was trained on.",
         )
     method = _method_of(manifest)
+    method.require_parts()
     quantization = None if manifest.quantization is None else BitsAndBytesConfig(**manifest.quantization)
     model = load_model(
         base.folder,
@@ -181,7 +251,7 @@ def _open_export(folder: Path) -> Target:
     extend_vocabulary(model, added_token_pieces(base.folder, tokenizer) if manifest.added_tokens else {})
     loaded = method.load(method.prepare(model), folder).eval()
     target = _target(loaded, tokenizer, manifest.stop_tokens, base.folder)
-    return replace(target, pads_prompts=method.pads_prompts)
+    return replace(target, pads_prompts=method.pads_prompts), method
 
 
 def _method_of(manifest: ExportManifest) -> Method:

@@ -29,20 +29,28 @@ TOOLED = (
 DATED = "{{ 'Today: ' + strftime_now('%d %b %Y') + '\n' }}" + CHATML
 
 
-def write_exports(folder: Path, base: Path, tokenizer: Any) -> Path:
-    """Adapter and merged export of one run, below the folder given back."""
-    case = Case("lora", "lora")
+def write_exports(
+    folder: Path,
+    base: Path,
+    tokenizer: Any,
+    *,
+    recipe: str = "lora",
+    steps: int = 3,
+    kinds: Any = ("adapter", "merged"),
+) -> Path:
+    """Exports of one run, below the folder given back: adapter and merged unless told."""
+    case = Case(recipe, recipe)
     method, model = case.method(), case.base(base)
     probes = Probes(ids=[[5, 60, 7, 80, 9]], positions=[[1, 2, 3, 4]], prompts=[[5, 60, 7]])
     measure_base(probes, model)
     attached = case.attached(base)
-    train_steps(attached, 3)
+    train_steps(attached, steps)
     measure_trained(probes, attached.eval())
     trained = Trained(
         model=attached, method=method, base=find_base(str(base)), tokenizer=tokenizer, added_tokens={},
         stop_token_ids=[2], probes=probes, quantization=None,
         origin={
-            "recipe": "lora", "method": case.as_recipe().method.model_dump(mode="json"), "recipe_digest": "r",
+            "recipe": recipe, "method": case.as_recipe().method.model_dump(mode="json"), "recipe_digest": "r",
             "data_digest": "d",
         },
         facts={
@@ -50,7 +58,7 @@ def write_exports(folder: Path, base: Path, tokenizer: Any) -> Path:
             "losses": {"before": None, "after": None},
         },
     )  # fmt: skip
-    for kind in ("adapter", "merged"):
+    for kind in kinds:
         write_export(trained, kind, "auto", folder / kind)
     return folder
 
