@@ -130,7 +130,8 @@ def require_exports(session: Session, wanted: Sequence[ExportSection]) -> None:
     for export in wanted:
         target = TARGETS[export.kind]
         target.require_parts(export.kind)
-        target.require_possible(export.kind, session.base, session.recipe.method)
+        adds_tokens = bool(session.added_tokens)
+        target.require_possible(export.kind, session.base, session.recipe.method, adds_tokens=adds_tokens)
 
 
 def _section(recipe: Recipe, kind: str, dtype: str) -> ExportSection:
