@@ -122,6 +122,6 @@ def not_for_llama_cpp(folder: Path) -> str | None:
             with read_alone(job, READER) as out:
                 found = read_found(out)
         except ModelError as error:
-            return str(error)
+            return f"llama.cpp's converter gives up on it: {error}"
     difference = texts.difference(found["engine"]["tokenised"], token_names(folder))
     return f"llama.cpp's tokenizer is not this model's: {difference}" if difference else None

@@ -82,7 +82,7 @@ def find_export_base(folder: Path, manifest: ExportManifest) -> BaseModel:
     Raises:
         ModelError: Neither is here.
     """
-    config: dict[str, Any] = manifest.notes  # of adapters that are not PEFT's
+    config: Any = manifest.notes  # of adapters that are not PEFT's
     if manifest.kind == "adapter":
         try:
             config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from ftkit.errors import DataError, ModelError, UsageError
 from ftkit.evaluate.generation import Answer, generate, prompt_ids, stop_ids
 from ftkit.evaluate.loss import mean_loss
 from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
+from ftkit.export.targets import TARGETS
 from ftkit.export.verify import find_export_base
 from ftkit.methods import Method, method_of
 from ftkit.models.find import find_base
@@ -163,6 +164,11 @@ def _open_export(folder: Path) -> Target:
         find_base(str(folder))  # refuses damaged or missing weights with a clear word
         model: nn.Module = load_model(folder, dtype=_inference_dtype(folder), device=default_device())
         return _target(model, tokenizer, manifest.stop_tokens, folder)
+    if TARGETS[manifest.kind].reader is not None:
+        raise UsageError(
+            f"{folder}: a {manifest.kind} export answers in the engine that it is for, not here",
+            fix="Its README.md has the command; `ftkit verify` runs it in that engine.",
+        )
     base = find_export_base(folder, manifest)
     if base.sha256 != manifest.base["sha256"]:
         raise ModelError(

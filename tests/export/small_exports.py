@@ -11,6 +11,7 @@ from ftkit.export.probes import Probes, measure_base, measure_trained
 from ftkit.export.token_contract import make_contract
 from ftkit.export.write import Trained, write_export
 from ftkit.models.find import find_base
+from ftkit.recipe.sections import ExportKind
 from tests.contract.cases import Case, train_steps
 from tests.tiny import CHATML
 
@@ -27,11 +28,19 @@ TOOLED = (
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 DATED = "{{ 'Today: ' + strftime_now('%d %b %Y') + '\n' }}" + CHATML
+LORA = Case("lora", "lora")
+BOTH: dict[ExportKind, str] = {"adapter": "auto", "merged": "auto"}
 
 
-def write_exports(folder: Path, base: Path, tokenizer: Any) -> Path:
-    """Adapter and merged export of one run, below the folder given back."""
-    case = Case("lora", "lora")
+def write_exports(
+    folder: Path,
+    base: Path,
+    tokenizer: Any,
+    *,
+    case: Case = LORA,
+    exports: dict[ExportKind, str] = BOTH,
+) -> Path:
+    """Exports of one run, given as kinds with dtypes, below the folder given back."""
     method, model = case.method(), case.base(base)
     probes = Probes(ids=[[5, 60, 7, 80, 9]], positions=[[1, 2, 3, 4]], prompts=[[5, 60, 7]])
     measure_base(probes, model)
@@ -50,8 +59,8 @@ def write_exports(folder: Path, base: Path, tokenizer: Any) -> Path:
             "losses": {"before": None, "after": None},
         },
     )  # fmt: skip
-    for kind in ("adapter", "merged"):
-        write_export(trained, kind, "auto", folder / kind)
+    for kind, dtype in exports.items():
+        write_export(trained, kind, dtype, folder / kind)
     return folder
 
 
