@@ -29,14 +29,14 @@ import llama_cpp as llama  # noqa: E402
 import numpy as np  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 
-FLOAT32 = 0  # GGML_TYPE_F32
+FLOAT32, ERROR = 0, 4  # GGML_TYPE_F32, GGML_LOG_LEVEL_ERROR
 SPOKEN: list[str] = []
 
 
 @llama.llama_log_callback
 def _listen(level, text, _):
     """Errors are kept for the message; the rest is of no interest."""
-    if level == llama.GGML_LOG_LEVEL_ERROR:
+    if level == ERROR:
         SPOKEN.append(text.decode(errors="replace").strip())
 
 
