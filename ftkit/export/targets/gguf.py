@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ftkit.export.converter import convert, vocabulary_of
+from ftkit.export.converter import PACKAGE, convert, vocabulary_of
 from ftkit.export.engine_tokens import READER, not_for_llama_cpp
 from ftkit.export.target import Target
 from ftkit.export.targets import merged
@@ -44,7 +44,7 @@ def write(trained: Trained, dtype: str, folder: Path) -> Written:
             vocabulary=vocabulary_of(trained.tokenizer, trained.stop_token_ids),
         )
     (folder / "Modelfile").write_text(_modelfile(trained), encoding="utf-8")
-    return Written(dtype=stored, notes=plain.notes)
+    return Written(dtype=stored, notes={**plain.notes, "converter": PACKAGE})
 
 
 def _modelfile(trained: Trained) -> str:
