@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ftkit.errors import FtkitError, ModelError, VerificationError
+from ftkit.errors import FtkitError, MissingPartError, ModelError, VerificationError
 from ftkit.export.engine_tokens import EngineTexts, default_template, engine_fault, engine_texts
 from ftkit.export.limits import LIMITS, Limits
 from ftkit.export.manifest import VERIFY, ExportManifest, file_problems, read_manifest
@@ -62,8 +62,10 @@ def verify_export(folder: Path) -> Verification:
     Raises:
         VerificationError: There is no readable manifest.
         ModelError: An adapter's base model is not to be found.
+        MissingPartError: The engine that it is for, or what its reader needs, is not installed.
     """
     manifest = read_manifest(folder)
+    TARGETS[manifest.kind].require_parts(manifest.kind)
     checks = [_check_files(folder, manifest)]
     base = None
     if TARGETS[manifest.kind].on_base:
@@ -132,6 +134,8 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         asked = None if texts is None else texts.questions()
         measured = measure(_artefact(folder, manifest, base), probes, wanted, asked)
         found = measured.texts
+    except MissingPartError:
+        raise  # it says nothing about the export
     except (
         FtkitError,
         OSError,
