@@ -18,6 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 base = AutoModelForCausalLM.from_pretrained("{base}")
 model = ftkit.load_adapter(base, "{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
+    "gguf": """llama-server -m {folder}/model.gguf --jinja
+ollama create my-model -f {folder}/Modelfile""",
+    "gguf-adapter": """llama-server -m base.gguf --lora {folder}/adapter.gguf --jinja \\
+  --chat-template-file {folder}/chat_template.jinja""",
     "merged": """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("{folder}")
@@ -25,7 +29,13 @@ tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
 }
 
 
-_LIBRARIES = {"adapter": "peft", "bottleneck": "ftkit", "merged": "transformers"}
+_LIBRARIES = {
+    "adapter": "peft",
+    "bottleneck": "ftkit",
+    "gguf": "llama.cpp",
+    "gguf-adapter": "llama.cpp",
+    "merged": "transformers",
+}
 
 
 def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
@@ -55,7 +65,8 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
     if known:
         lines += ["| held-back rows | before | after |", "|---|---|---|"]
         lines += [f"| {name} | {both['before']:.4g} | {both['after']:.4g} |" for name, both in known] + [""]
-    lines += ["## Load it", "", "```python", _LOAD[form].format(folder="this-folder", base=base), "```", ""]
+    language = "bash" if library == "llama.cpp" else "python"
+    lines += ["## Load it", "", f"```{language}", _LOAD[form].format(folder="this-folder", base=base), "```", ""]
     if manifest.quantization:
         lines += [
             "The adapter was trained on a quantised base. Load the base with",

@@ -121,7 +121,16 @@ def file_problems(folder: Path, manifest: ExportManifest) -> list[Problem]:
 
 def library_versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    names = ("ftkit", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors")
+    names = [
+        "ftkit",
+        "torch",
+        "transformers",
+        "peft",
+        "bitsandbytes",
+        "tokenizers",
+        "safetensors",
+        "llama-cpp-python",
+    ]
     found = {}
     for name in names:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ftkit.export.probes import GREEDY_TOKENS, Probes
-from ftkit.export.process import PROCESS, read_alone
+from ftkit.export.process import PROCESS, read_alone, read_found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Artefact:
         loader: A file that loads adapters that PEFT has no format for; None for PEFT.
         prefix_ids: Tokens that stand in front of every text in this artefact, and that the probes' ids are without.
         reader: The script that measures it, see `ftkit.export.target.Target`; None for ``verify_process.py``.
+        prepare: Makes of the base folder what the reader needs, see there.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class Artefact:
     loader: Path | None = None
     prefix_ids: tuple[int, ...] = ()
     reader: Path | None = None
+    prepare: Callable[[Path], AbstractContextManager[dict[str, Any]]] | None = None
 
     def job(self) -> dict[str, Any]:
         """As plain values, for the reader."""
@@ -70,46 +73,53 @@ class Measured:
     texts: dict[str, Any]
 
 
-def measure(artefact: Artefact, probes: Probes, texts: dict[str, Any] | None = None) -> Measured:
+def measure(
+    artefact: Artefact, probes: Probes, texts: dict[str, Any] | None = None, tokenise: dict[str, Any] | None = None
+) -> Measured:
     """Load an artefact as its users will, without network, and hold its answers to the trained model's.
 
     Args:
         artefact: What to load.
         probes: Measured on the base and on the trained model.
         texts: What else ``verify_process.py`` is to do with the folder: ``fixtures``, ``contract`` and ``clocks``.
+        tokenise: Texts that the artefact's own reader is to cut with the engine's tokenizer.
 
     Raises:
         ModelError: It cannot be loaded.
         ValueError: Its answers cannot be compared: NaN, or another vocabulary.
     """
+    # Engines' own readers are given what stands in front of texts as part of them.
+    front = list(artefact.prefix_ids) if artefact.reader is not None else []
     asked = {
         **artefact.job(),
         "greedy_tokens": GREEDY_TOKENS,
-        "probes": {"ids": probes.ids, "positions": probes.positions, "prompts": probes.prompts},
+        "probes": {
+            "ids": [front + ids for ids in probes.ids],
+            "positions": [[len(front) + position for position in positions] for positions in probes.positions],
+            "prompts": [front + prompt for prompt in probes.prompts],
+        },
     }
     wanted = texts or {}
     found: dict[str, Any] = {}
     if artefact.reader is not None and wanted:
         # An engine's own reader measures and no more; tokenizer and template are read by transformers all the same.
         with read_alone({"folder": asked["folder"], **wanted}) as out:
-            found = _found(out)
+            found = read_found(out)
         wanted = {}
-    with read_alone({**asked, **wanted}, artefact.reader or PROCESS) as out:
-        found |= _found(out)
+    with contextlib.ExitStack() as stack:
+        if artefact.prepare is not None and artefact.base_folder is not None:
+            asked |= stack.enter_context(artefact.prepare(artefact.base_folder))
+        asked |= {} if tokenise is None else {"tokenise": tokenise}
+        out = stack.enter_context(read_alone({**asked, **wanted}, artefact.reader or PROCESS))
+        found |= read_found(out)
         logits = load_file(out / "logits.safetensors")
+    logits |= {name: value[len(front) :] for name, value in logits.items() if name.startswith("top.")}
     return Measured(
         greedy=found["greedy"],
         greedy_text=found["greedy_text"],
         distances=distances(probes, logits, artefact.prefix_ids),
         texts=found,
     )
-
-
-def _found(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "found.json").read_text(encoding="utf-8"))
-    if (out / "contract.json").is_file():
-        found["contract"] = json.loads((out / "contract.json").read_text(encoding="utf-8"))
-    return found
 
 
 def distances(probes: Probes, logits: dict[str, Tensor], prefix_ids: Sequence[int] = ()) -> dict[str, float]:

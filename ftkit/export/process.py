@@ -17,6 +17,14 @@ PROCESS = Path(__file__).with_name("verify_process.py")
 TIMEOUT_S = 1800
 
 
+def read_found(out: Path) -> dict[str, Any]:
+    """What a reader wrote, its answers to a token contract under ``contract``."""
+    found: dict[str, Any] = json.loads((out / "found.json").read_text(encoding="utf-8"))
+    if (out / "contract.json").is_file():
+        found["contract"] = json.loads((out / "contract.json").read_text(encoding="utf-8"))
+    return found
+
+
 @contextlib.contextmanager
 def read_alone(job: dict[str, Any], script: Path = PROCESS) -> Iterator[Path]:
     """Run ``verify_process.py`` or another reader; they have nothing of ftkit and no network.

@@ -11,7 +11,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ftkit.errors import FtkitError, ModelError, VerificationError
+from ftkit.errors import FtkitError, MissingPartError, ModelError, VerificationError
+from ftkit.export.engine_tokens import EngineTexts, default_template, engine_fault, engine_texts
 from ftkit.export.limits import LIMITS, Limits
 from ftkit.export.manifest import VERIFY, ExportManifest, file_problems, read_manifest
 from ftkit.export.measure import Artefact, Measured, measure
@@ -61,8 +62,10 @@ def verify_export(folder: Path) -> Verification:
     Raises:
         VerificationError: There is no readable manifest.
         ModelError: An adapter's base model is not to be found.
+        MissingPartError: The engine that it is for, or what its reader needs, is not installed.
     """
     manifest = read_manifest(folder)
+    TARGETS[manifest.kind].require_parts(manifest.kind)
     checks = [_check_files(folder, manifest)]
     base = None
     if TARGETS[manifest.kind].on_base:
@@ -81,12 +84,14 @@ def find_export_base(folder: Path, manifest: ExportManifest) -> BaseModel:
     Raises:
         ModelError: Neither is here.
     """
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VerificationError(
-            f"{folder}: adapter_config.json cannot be read: {error}", fix="Export again."
-        ) from None
+    config: Any = manifest.notes  # of adapters that are not PEFT's
+    if manifest.kind == "adapter":
+        try:
+            config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise VerificationError(
+                f"{folder}: adapter_config.json cannot be read: {error}", fix="Export again."
+            ) from None
     for name in (config.get("base_model_name_or_path"), manifest.base["name"]):
         try:
             return find_base(name, manifest.base["revision"] if name == manifest.base["name"] else None)
@@ -125,8 +130,12 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         wanted: dict[str, Any] = {"fixtures": fixtures}
         if contract is not None:
             wanted |= {"contract": contract.questions(), "clocks": [contract.clock]}
-        measured = measure(_artefact(folder, manifest, base), probes, wanted)
+        texts = engine_texts(tokenizer, fixtures, contract) if TARGETS[manifest.kind].own_tokenizer else None
+        asked = None if texts is None else texts.questions()
+        measured = measure(_artefact(folder, manifest, base), probes, wanted, asked)
         found = measured.texts
+    except MissingPartError:
+        raise  # it says nothing about the export
     except (
         FtkitError,
         OSError,
@@ -145,6 +154,7 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         _check_tokenizer(tokenizer, manifest, found, fixtures),
         _check_template(tokenizer, manifest, found, fixtures),
         _check_contract(folder, manifest, contract, contract_fault, found),
+        *([] if texts is None else [_check_engine(folder, manifest, tokenizer, found["engine"], texts)]),
         _check_logits(measured.distances, limits),
         _check_differs(measured.distances, limits),
         _check_greedy(probes, measured),
@@ -162,6 +172,7 @@ def _artefact(folder: Path, manifest: ExportManifest, base: BaseModel | None) ->
         loader=ADAPTER_LOADERS.get(manifest.recipe) if manifest.kind == "adapter" else None,
         prefix_ids=tuple(manifest.prefix_ids),
         reader=TARGETS[manifest.kind].reader,
+        prepare=TARGETS[manifest.kind].prepare,
     )
 
 
@@ -223,6 +234,16 @@ def _check_contract(
     if bare and not detail:
         detail = f"{bare[0].name!r} does not begin with the soft prompt's tokens, {front}"
     return Check(name="token_contract", passed=not detail, value=again.digest, limit=contract.digest, detail=detail)
+
+
+def _check_engine(
+    folder: Path, manifest: ExportManifest, tokenizer: Any, found: dict[str, Any], texts: EngineTexts
+) -> Check:
+    """The engine's own tokenizer, stops and chat template."""
+    # An adapter holds no template: the base's GGUF does, which is not ours.
+    own = None if TARGETS[manifest.kind].on_base else default_template(tokenizer)
+    detail = engine_fault(found, texts, manifest.stop_tokens, own, token_names(folder))
+    return Check(name="engine_tokens", passed=not detail, value={"texts": texts.count}, detail=detail)
 
 
 def _check_logits(distance: dict[str, float], limits: Limits) -> Check:

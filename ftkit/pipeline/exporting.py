@@ -139,7 +139,8 @@ def require_exports(session: Session, wanted: Sequence[ExportSection]) -> None:
     for export in wanted:
         target = TARGETS[export.kind]
         target.require_parts(export.kind)
-        target.require_possible(export.kind, session.base, session.recipe.method)
+        adds_tokens = bool(session.added_tokens)
+        target.require_possible(export.kind, session.base, session.recipe.method, adds_tokens=adds_tokens)
     if any(needs_tokens(session.method, export.kind) for export in wanted):
         tokens_in_front(session.tokenizer, session.method.virtual_tokens, session.base.folder)
 

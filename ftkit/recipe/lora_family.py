@@ -73,6 +73,7 @@ class _LoRAOptions(_MergeableSettings):
 class LoRASettings(_LoRAOptions):
     """LoRA: two thin matrices beside each chosen linear layer (Hu et al. 2021, arXiv:2106.09685)."""
 
+    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter", *MERGED_KINDS, "gguf-adapter")
     WHEN: ClassVar[str] = "the first to try: small files, little memory"
 
     kind: Literal["lora"] = Field(

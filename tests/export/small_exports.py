@@ -11,6 +11,7 @@ from ftkit.export.probes import Probes, measure_base, measure_trained
 from ftkit.export.token_contract import make_contract
 from ftkit.export.write import Trained, write_export
 from ftkit.models.find import find_base
+from ftkit.recipe.sections import ExportKind
 from tests.contract.cases import Case, train_steps
 from tests.tiny import CHATML
 
@@ -27,6 +28,10 @@ TOOLED = (
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 DATED = "{{ 'Today: ' + strftime_now('%d %b %Y') + '\n' }}" + CHATML
+LORA = Case("lora", "lora")
+BOTH: dict[ExportKind, str] = {"adapter": "auto", "merged": "auto"}
+ADAPTER: dict[ExportKind, str] = {"adapter": "auto"}
+MERGED: dict[ExportKind, str] = {"merged": "auto"}
 
 
 def write_exports(
@@ -34,12 +39,11 @@ def write_exports(
     base: Path,
     tokenizer: Any,
     *,
-    recipe: str = "lora",
+    case: Case = LORA,
     steps: int = 3,
-    kinds: Any = ("adapter", "merged"),
+    exports: dict[ExportKind, str] = BOTH,
 ) -> Path:
-    """Exports of one run, below the folder given back: adapter and merged unless told."""
-    case = Case(recipe, recipe)
+    """Exports of one run, given as kinds with dtypes, below the folder given back."""
     method, model = case.method(), case.base(base)
     probes = Probes(ids=[[5, 60, 7, 80, 9]], positions=[[1, 2, 3, 4]], prompts=[[5, 60, 7]])
     measure_base(probes, model)
@@ -50,7 +54,7 @@ def write_exports(
         model=attached, method=method, base=find_base(str(base)), tokenizer=tokenizer, added_tokens={},
         stop_token_ids=[2], probes=probes, quantization=None,
         origin={
-            "recipe": recipe, "method": case.as_recipe().method.model_dump(mode="json"), "recipe_digest": "r",
+            "recipe": case.recipe, "method": case.as_recipe().method.model_dump(mode="json"), "recipe_digest": "r",
             "data_digest": "d",
         },
         facts={
@@ -58,8 +62,8 @@ def write_exports(
             "losses": {"before": None, "after": None},
         },
     )  # fmt: skip
-    for kind in kinds:
-        write_export(trained, kind, "auto", folder / kind)
+    for kind, dtype in exports.items():
+        write_export(trained, kind, dtype, folder / kind)
     return folder
 
 

@@ -9,7 +9,8 @@ import pytest
 from ftkit.errors import UsageError
 from ftkit.pipeline.adapters import open_targets
 from ftkit.pipeline.target import open_target
-from tests.export.small_exports import write_exports
+from tests.contract.cases import Case
+from tests.export.small_exports import ADAPTER, write_exports
 from tests.tiny import tiny_model_folder, tiny_tokenizer
 
 QUESTION = ["hello there"]
@@ -21,7 +22,7 @@ def base(tmp_path_factory):
 
 
 def _adapter(base, name, **settings):
-    return str(write_exports(base.parent / name, base, tiny_tokenizer(), kinds=["adapter"], **settings) / "adapter")
+    return str(write_exports(base.parent / name, base, tiny_tokenizer(), exports=ADAPTER, **settings) / "adapter")
 
 
 def _answer(target):
@@ -30,7 +31,10 @@ def _answer(target):
 
 @pytest.mark.parametrize("recipe", ["lora", "prefix", "prompt"])
 def test_each_answers_as_alone_whatever_answered_before(base, recipe):
-    places = {f"after {steps}": _adapter(base, f"{recipe}{steps}", recipe=recipe, steps=steps) for steps in (1, 60)}
+    places = {
+        f"after {steps}": _adapter(base, f"{recipe}{steps}", case=Case(recipe, recipe), steps=steps)
+        for steps in (1, 60)
+    }
     alone = {name: _answer(open_target(place)) for name, place in places.items()}
     assert len(set(alone.values())) == 2, "the two must differ for this to show anything"
 
@@ -46,8 +50,8 @@ def test_what_cannot_share_a_base_is_refused_with_the_reason(base):
     first = _adapter(base, "first")
     other = tiny_model_folder(base.parent / "other", seed=1)
     elsewhere = str(write_exports(base.parent / "elsewhere", other, tiny_tokenizer()) / "adapter")
-    bottlenecks = [_adapter(base, f"b{index}", recipe="adapter") for index in range(2)]
-    prompt = _adapter(base, "soft", recipe="prompt")
+    bottlenecks = [_adapter(base, f"b{index}", case=Case("adapter", "adapter")) for index in range(2)]
+    prompt = _adapter(base, "soft", case=Case("prompt", "prompt"))
 
     for places, reason in (
         ([first, elsewhere], "base weights"),

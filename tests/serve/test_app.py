@@ -9,7 +9,7 @@ from ftkit.pipeline.adapters import open_targets
 from ftkit.pipeline.endpoint import verify_endpoint
 from ftkit.pipeline.prompting import text_ids
 from ftkit.serve.app import build_app
-from tests.export.small_exports import TOOLED, write_exports
+from tests.export.small_exports import MERGED, TOOLED, write_exports
 from tests.serve.running import ask, ask_raw, events, running, said
 from tests.tiny import tiny_model_folder, tiny_tokenizer
 
@@ -23,7 +23,7 @@ def export(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     tokenizer = tiny_tokenizer(template="{{ bos_token }}" + TOOLED, bos=True)
     base = tiny_model_folder(folder / "base", tokenizer=tokenizer)
-    return write_exports(folder, base, tokenizer, kinds=["merged"]) / "merged"
+    return write_exports(folder, base, tokenizer, exports=MERGED) / "merged"
 
 
 @pytest.fixture(scope="module")

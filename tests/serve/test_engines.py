@@ -14,7 +14,7 @@ from ftkit.serve import engines
 from ftkit.serve.child import run_engine
 from ftkit.serve.engines import Command, choose_engine, engine_command
 from ftkit.serve.listen import Address, at_port, bind, url_of
-from tests.export.small_exports import write_exports, write_paper_export
+from tests.export.small_exports import ADAPTER, write_exports, write_paper_export
 from tests.tiny import tiny_model_folder, tiny_tokenizer
 
 HERE = Address(host="127.0.0.1", port=8123)
@@ -43,7 +43,7 @@ def adapters(tmp_path_factory):
     """The base, and two LoRA adapters of it."""
     folder = tmp_path_factory.mktemp("engines")
     base = tiny_model_folder(folder / "base")
-    places = [write_exports(folder / name, base, tiny_tokenizer(), kinds=["adapter"]) / "adapter" for name in "ab"]
+    places = [write_exports(folder / name, base, tiny_tokenizer(), exports=ADAPTER) / "adapter" for name in "ab"]
     return base, *places
 
 

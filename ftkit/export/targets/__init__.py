@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from ftkit.export.target import Target
 from ftkit.export.targets.adapter import ADAPTER
+from ftkit.export.targets.gguf import GGUF
+from ftkit.export.targets.gguf_adapter import GGUF_ADAPTER
 from ftkit.export.targets.merged import MERGED
 
 TARGETS: dict[str, Target] = {
     "adapter": ADAPTER,
     "merged": MERGED,
+    "gguf": GGUF,
+    "gguf-adapter": GGUF_ADAPTER,
 }
 
 __all__ = ["TARGETS"]
