@@ -32,5 +32,7 @@ LIMITS = {
     "float32": Limits(max_abs_diff=5e-3, kl_mean=1e-6, top1_agreement=0.995),
     "float16": Limits(max_abs_diff=0.3, kl_mean=3e-4, top1_agreement=0.98),
     "bfloat16": Limits(max_abs_diff=2.0, kl_mean=5e-3, top1_agreement=0.95),
+    "int4": Limits(max_abs_diff=50.0, kl_mean=2.0, top1_agreement=0.5, to_trained=1.0),
+    "nf4": Limits(max_abs_diff=50.0, kl_mean=2.0, top1_agreement=0.5, to_trained=1.0),
     "int8": Limits(max_abs_diff=15.0, kl_mean=0.2, top1_agreement=0.8),
 }

@@ -86,10 +86,11 @@ def measure(artefact: Artefact, probes: Probes, texts: dict[str, Any] | None = N
     wanted = texts or {}
     found: dict[str, Any] = {}
     if artefact.reader is not None and wanted:
-        # An engine's own reader measures and no more; tokenizer and template are read by transformers all the same.
+        # Tokenizer and template are read by transformers all the same; what the engine's own make of the fixtures is
+        # for its reader to tell, under names of its own.
         with read_alone({"folder": asked["folder"], **wanted}) as out:
             found = _found(out)
-        wanted = {}
+        wanted = {"fixtures": wanted["fixtures"]} if "fixtures" in wanted else {}
     with read_alone({**asked, **wanted}, artefact.reader or PROCESS) as out:
         found |= _found(out)
         logits = load_file(out / "logits.safetensors")

@@ -22,6 +22,8 @@ Quantization = Literal["nf4", "int8"]
 # What loads an export of each kind; adapters are the methods' own affair.
 ENGINES: dict[ExportKind, tuple[str, ...]] = {
     "merged": ("transformers", "vLLM", "SGLang", "TGI", "llama.cpp"),
+    "nf4": ("transformers",),
+    "onnx": ("onnxruntime-genai",),
 }
 
 

@@ -18,14 +18,16 @@ from ftkit.recipe.rows import are_rows, store_rows
 
 DType = Literal["float32", "bfloat16", "float16"]
 DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text", "preference"]
-ExportKind = Literal["adapter", "merged"]
+ExportKind = Literal["adapter", "merged", "nf4", "onnx"]
 # What is written where a recipe names no exports, of those that its method has.
 DEFAULT_EXPORTS: tuple[ExportKind, ...] = ("adapter", "merged")
 # The kinds that start from a merged model, so that a method has all of them or none.
-MERGED_KINDS: tuple[ExportKind, ...] = ("merged",)
+MERGED_KINDS: tuple[ExportKind, ...] = ("merged", "nf4", "onnx")
 EXPORT_DTYPES: dict[ExportKind, tuple[str, ...]] = {
     "adapter": ("auto",),
     "merged": ("auto", "float32", "bfloat16", "float16"),
+    "nf4": ("auto",),
+    "onnx": ("auto", "float32", "int4"),
 }
 
 
@@ -293,11 +295,14 @@ class ExportSection(Section):
 
     OBVIOUS_KEY: ClassVar[str | None] = "kind"
 
-    kind: ExportKind = Field(description="adapter: the adapter alone, for PEFT; merged: a model of its own.")
+    kind: ExportKind = Field(
+        description="adapter: the adapter alone, for PEFT; merged: a model of its own; nf4: that in 4 bit, for "
+        "transformers with bitsandbytes; onnx: for onnxruntime-genai."
+    )
     dtype: str = Field(
         default="auto",
         description="Of the stored weights; which there are depends on the kind. auto: of merged weights the base "
-        "checkpoint's own.",
+        "checkpoint's own, of onnx float32.",
     )
 
     @model_validator(mode="after")

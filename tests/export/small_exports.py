@@ -31,14 +31,22 @@ DATED = "{{ 'Today: ' + strftime_now('%d %b %Y') + '\n' }}" + CHATML
 
 def write_exports(folder: Path, base: Path, tokenizer: Any) -> Path:
     """Adapter and merged export of one run, below the folder given back."""
+    trained = tiny_trained(base, tokenizer)
+    for kind in ("adapter", "merged"):
+        write_export(trained, kind, "auto", folder / kind)
+    return folder
+
+
+def tiny_trained(base: Path, tokenizer: Any, *, steps: int = 3) -> Trained:
+    """A live model after a few steps of LoRA, with all that an export records about it."""
     case = Case("lora", "lora")
     method, model = case.method(), case.base(base)
     probes = Probes(ids=[[5, 60, 7, 80, 9]], positions=[[1, 2, 3, 4]], prompts=[[5, 60, 7]])
     measure_base(probes, model)
     attached = case.attached(base)
-    train_steps(attached, 3)
+    train_steps(attached, steps)
     measure_trained(probes, attached.eval())
-    trained = Trained(
+    return Trained(
         model=attached, method=method, base=find_base(str(base)), tokenizer=tokenizer, added_tokens={},
         stop_token_ids=[2], probes=probes, quantization=None,
         origin={
@@ -50,9 +58,6 @@ def write_exports(folder: Path, base: Path, tokenizer: Any) -> Path:
             "losses": {"before": None, "after": None},
         },
     )  # fmt: skip
-    for kind in ("adapter", "merged"):
-        write_export(trained, kind, "auto", folder / kind)
-    return folder
 
 
 def write_paper_export(folder: Path, tokenizer: Any) -> Path:

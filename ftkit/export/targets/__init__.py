@@ -5,10 +5,14 @@ from __future__ import annotations
 from ftkit.export.target import Target
 from ftkit.export.targets.adapter import ADAPTER
 from ftkit.export.targets.merged import MERGED
+from ftkit.export.targets.nf4 import NF4
+from ftkit.export.targets.onnx import ONNX
 
 TARGETS: dict[str, Target] = {
     "adapter": ADAPTER,
     "merged": MERGED,
+    "nf4": NF4,
+    "onnx": ONNX,
 }
 
 __all__ = ["TARGETS"]
