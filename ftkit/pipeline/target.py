@@ -18,8 +18,10 @@ from ftkit.errors import DataError, ModelError, UsageError
 from ftkit.evaluate.generation import Answer, generate, prompt_ids, stop_ids
 from ftkit.evaluate.loss import mean_loss
 from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
+from ftkit.export.targets import TARGETS
 from ftkit.export.verify import find_export_base
 from ftkit.methods import Method, method_of
+from ftkit.methods.quantised import keep_backward_pass
 from ftkit.models.find import find_base
 from ftkit.models.load import load_model
 from ftkit.models.precision import choose_precision, default_device
@@ -159,10 +161,18 @@ def _open_run(folder: RunFolder) -> Target:
 def _open_export(folder: Path) -> Target:
     manifest = read_manifest(folder)
     tokenizer = load_tokenizer(folder)
-    if manifest.kind == "merged":
+    if manifest.kind in ("merged", "nf4"):
+        TARGETS[manifest.kind].require_parts(manifest.kind)
         find_base(str(folder))  # refuses damaged or missing weights with a clear word
         model: nn.Module = load_model(folder, dtype=_inference_dtype(folder), device=default_device())
+        if manifest.kind == "nf4":
+            keep_backward_pass(model)
         return _target(model, tokenizer, manifest.stop_tokens, folder)
+    if not TARGETS[manifest.kind].on_base:
+        raise UsageError(
+            f"{folder}: is an export to {manifest.kind}, which its own engine runs and ftkit does not",
+            fix="Its README.md says how to load it; `ftkit verify` checks it. Here, name the run or another export.",
+        )
     base = find_export_base(folder, manifest)
     if base.sha256 != manifest.base["sha256"]:
         raise ModelError(

@@ -63,7 +63,7 @@ def measure(model, job):
         tensors[f"top.{index}"] = logits.argmax(axis=-1).astype(np.int32)
     for prompt in probes["prompts"]:
         session = Session(model, prompt, room=job["greedy_tokens"])
-        answer = []
+        answer: list[int] = []
         # No token stops it, as none stopped the trained model; generate_next_token would end at the first stop.
         while len(answer) < job["greedy_tokens"]:
             if answer:
