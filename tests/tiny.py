@@ -18,6 +18,7 @@ from transformers import (
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
 )
 
 CHATML = (
@@ -77,10 +78,12 @@ def tiny_config(family: str, vocabulary: int, **changes: Any) -> Any:
         return LlamaConfig(**sizes, **ids, tie_word_embeddings=True)
     if family == "qwen2":
         return Qwen2Config(**sizes, **ids, tie_word_embeddings=False)
+    if family == "qwen3":
+        return Qwen3Config(**({"head_dim": 16} | sizes), **ids, tie_word_embeddings=True)
     if family == "mistral":
         return MistralConfig(**sizes, **ids, sliding_window=None)
     if family == "gemma2":
-        return Gemma2Config(**sizes, **ids, head_dim=8, query_pre_attn_scalar=8)
+        return Gemma2Config(**({"head_dim": 8} | sizes), **ids, query_pre_attn_scalar=8)
     if family == "gpt2":
         return GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=512, **ids)
     raise ValueError(family)

@@ -27,7 +27,11 @@ from tests.tiny import tiny_model_folder, tiny_tokenizer
 WIDE_HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1}
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen2"])
+# The others of ARCHITECTURES take as long again.
+@pytest.fixture(
+    scope="module",
+    params=["llama", "qwen2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mistral", "qwen3"))],
+)
 def exported(request, tmp_path_factory):
     """A float32 export; its model was trained to end answers at two tokens."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -113,6 +117,7 @@ def test_a_builder_that_fails_is_quoted(tmp_path):
         ("llama", {}, "its attention heads are 8 wide"),
         ("llama", WIDE_HEADS, None),
         ("mistral", WIDE_HEADS, None),
+        ("gemma2", {"head_dim": 16}, "its architecture is Gemma2ForCausalLM"),
     ],
 )
 def test_what_the_engine_cannot_run_is_refused_before_training(tmp_path, family, sizes, reason):
@@ -123,6 +128,16 @@ def test_what_the_engine_cannot_run_is_refused_before_training(tmp_path, family,
     else:
         with pytest.raises(RecipeError, match=reason):
             TARGETS["onnx"].require_possible("onnx", base, None)
+
+
+def test_a_sliding_window_is_refused_unless_it_is_switched_off(tmp_path):
+    base = find_base(str(tiny_model_folder(tmp_path / "base", "mistral", **WIDE_HEADS)))
+    windowed = replace(base, config=base.config | {"sliding_window": 4096})
+    switched_off = replace(base, config=windowed.config | {"use_sliding_window": False})
+
+    with pytest.raises(RecipeError, match="sliding window"):
+        TARGETS["onnx"].require_possible("onnx", windowed, None)
+    TARGETS["onnx"].require_possible("onnx", switched_off, None)
 
 
 def test_missing_packages_are_named_with_the_command_that_brings_them():

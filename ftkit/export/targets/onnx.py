@@ -20,11 +20,9 @@ PROCESS = Path(__file__).parents[1] / "onnx_process.py"
 TIMEOUT_S = 3600
 LINES_SHOWN = 12
 HEAD_MULTIPLE = 16  # of the engine's attention kernel
-# Those that the builder writes for a CPU from plain text models, and that tests/export/test_onnx.py holds to
-# transformers; the builder has code for others, which fails or which nothing here has proven.
-ARCHITECTURES = (
-    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
-)  # fmt: skip
+# Those that tests/export/test_onnx.py holds to transformers in the engine. The builder has code for others; of Gemma 2 it
+# makes a model that the engine cannot run with fewer tokens than its attention window.
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 
 def write(trained: Trained, dtype: str, folder: Path) -> Written:
@@ -76,6 +74,8 @@ def _refuses(base: BaseModel, settings: Any) -> str | None:
     width = base.config.get("head_dim") or base.config["hidden_size"] // base.config["num_attention_heads"]
     if width % HEAD_MULTIPLE:
         return f"its attention heads are {width} wide, and onnxruntime-genai needs a multiple of {HEAD_MULTIPLE}"
+    if base.config.get("sliding_window") and base.config.get("use_sliding_window", True):
+        return "its attention has a sliding window, which onnxruntime-genai runs only with room for the whole window"
     return None
 
 
