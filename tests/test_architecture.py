@@ -63,9 +63,10 @@ ORDER = {
     ],
     "export": [
         "manifest", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract", "trained",
-        "converter", "engine_tokens", "soft_prompt", "target", "targets.adapter", "targets.merged", "targets.gguf",
-        "targets.gguf_adapter", "targets", "write", "verify_process", "readers", "readers.convert_to_gguf",
-        "readers.llama_cpp", "verify", "",
+        "converter", "engine_tokens", "soft_prompt", "target", "quality", "targets.adapter", "targets.merged",
+        "targets.nf4", "onnx_process", "targets.onnx", "targets.gguf", "targets.gguf_adapter", "targets", "write",
+        "verify_process", "readers", "readers.convert_to_gguf", "readers.llama_cpp", "readers.onnx_genai", "verify",
+        "",
     ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip
@@ -85,8 +86,11 @@ ADAPTERS = {
     "faiss": {"rag"},
     "sentence_transformers": {"rag"},
 }
-# Runs alone in a process of its own, with nothing of ftkit, as the export's users would load it.
-STANDS_ALONE = {"export.verify_process", "export.readers.convert_to_gguf", "export.readers.llama_cpp"}
+# Run alone in a process of their own, with nothing of ftkit, as the export's users would load it.
+STANDS_ALONE = {
+    "export.verify_process", "export.onnx_process", "export.readers.convert_to_gguf", "export.readers.llama_cpp",
+    "export.readers.onnx_genai",
+}  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "numpy", "pyarrow"}
 LIGHT_FLOORS = {"errors", "units", "files", "machine", "notices", "recipe", "advise", "cli", "", "__main__"}
 RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

@@ -26,6 +26,27 @@ ollama create my-model -f {folder}/Modelfile""",
 
 model = AutoModelForCausalLM.from_pretrained("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
+    "nf4": """# pip install transformers accelerate bitsandbytes; config.json says how the weights are stored
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{folder}", device_map="auto")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
+    "onnx": """# pip install onnxruntime-genai
+import json
+import onnxruntime_genai as og
+
+model = og.Model("{folder}")
+tokenizer = og.Tokenizer(model)
+messages = [{{"role": "user", "content": "Hello"}}]
+prompt = tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
+settings = og.GeneratorParams(model)
+settings.set_search_options(max_length=512, do_sample=False)
+generator = og.Generator(model, settings)
+generator.append_tokens(tokenizer.encode(prompt))
+stream = tokenizer.create_stream()
+while not generator.is_done():
+    generator.generate_next_token()
+    print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)""",
 }
 
 
@@ -35,6 +56,8 @@ _LIBRARIES = {
     "gguf": "llama.cpp",
     "gguf-adapter": "llama.cpp",
     "merged": "transformers",
+    "nf4": "transformers",
+    "onnx": "onnxruntime-genai",
 }
 
 
@@ -73,12 +96,26 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
             f"`BitsAndBytesConfig(**{manifest.quantization})`; on the full-precision base it is another model.", "",
         ]  # fmt: skip
     lines += [
+        *_quality_lines(manifest),
         *_vocabulary_lines(manifest),
         f"Answers end with token ids {manifest.stop_tokens}, as generation_config.json says.", "",
         "## Check it", "", "`ftkit verify .` compares bytes, tokenizer, chat template and logits with what the",
         "trained model gave; the figures of the first check are in verify.json.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _quality_lines(manifest: ExportManifest) -> list[str]:
+    """What storing the weights in few bits cost, where it was measured."""
+    loss = manifest.notes.get("quality_loss")
+    if loss is None:
+        return []
+    return [
+        f"The weights are stored as {manifest.dtype}. Against the trained model, on {loss['positions']} positions of "
+        f"the held-back rows: mean KL divergence of the next token {loss['kl_mean']:.2g} nats, the same most likely "
+        f"token at {100 * loss['top1_agreement']:.1f} % of all positions, {loss['greedy_equal']} of {loss['greedy']} "
+        "greedy answers equal.", "",
+    ]  # fmt: skip
 
 
 def _vocabulary_lines(manifest: ExportManifest) -> list[str]:

@@ -102,10 +102,11 @@ def measure(
     wanted = texts or {}
     found: dict[str, Any] = {}
     if artefact.reader is not None and wanted:
-        # An engine's own reader measures and no more; tokenizer and template are read by transformers all the same.
+        # Tokenizer and template are read by transformers all the same; what the engine's own make of the fixtures is
+        # for its reader to tell, under names of its own.
         with read_alone({"folder": asked["folder"], **wanted}) as out:
             found = read_found(out)
-        wanted = {}
+        wanted = {"fixtures": wanted["fixtures"]} if "fixtures" in wanted else {}
     with contextlib.ExitStack() as stack:
         if artefact.prepare is not None and artefact.base_folder is not None:
             asked |= stack.enter_context(artefact.prepare(artefact.base_folder))

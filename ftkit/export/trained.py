@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from ftkit.export.probes import Probes
 from ftkit.methods import Method
@@ -56,3 +57,25 @@ class Written:
 
     dtype: str
     notes: dict[str, Any] = field(default_factory=dict)
+
+
+def generation_config(trained: Trained) -> GenerationConfig:
+    """The base's own settings, with every token that was trained to end an answer among the stops."""
+    inner: Any = trained.model
+    while hasattr(inner, "get_base_model"):
+        inner = inner.get_base_model()
+    config = copy.deepcopy(getattr(inner, "generation_config", None)) or GenerationConfig()
+    own = config.eos_token_id
+    known = [own] if isinstance(own, int) else list(own or [])
+    stops = trained.stop_token_ids + [token for token in known if token not in trained.stop_token_ids]
+    config.eos_token_id = stops[0] if len(stops) == 1 else stops
+    if trained.prefix_ids:
+        # Their rows keep them from being sampled in every engine; this says so to those that read it.
+        config.suppress_tokens = sorted({*(config.suppress_tokens or []), *trained.prefix_ids})
+    if config.pad_token_id is None:
+        config.pad_token_id = stops[0]
+    if not config.do_sample:
+        # Some checkpoints carry these without asking for sampling; transformers loads that but will not write it.
+        for key in ("temperature", "top_p", "top_k", "min_p", "typical_p"):
+            setattr(config, key, None)
+    return config

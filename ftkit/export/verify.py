@@ -159,6 +159,7 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         _check_differs(measured.distances, limits),
         _check_greedy(probes, measured),
     ]
+    checks += [_check_engine_texts(found, fixtures)] if "engine_texts" in found else []
     return [*checks, _check_silence(measured.distances)] if manifest.prefix_ids else checks
 
 
@@ -194,6 +195,23 @@ def _check_tokenizer(
     same = digest == manifest.tokenizer_digest and not wrong
     detail = "" if same else f"other token ids than in training, for {wrong[0]!r}" if wrong else "other vocabulary"
     return Check(name="tokenizer", passed=same, value=digest, limit=manifest.tokenizer_digest, detail=detail)
+
+
+def _check_engine_texts(found: dict[str, Any], fixtures: dict[str, Any]) -> Check:
+    """What an engine's own tokenizer and template make of the fixed texts, where its reader tells."""
+    problems = [
+        f"gives other token ids for {entry['text']!r}"
+        for entry, ids in zip(fixtures["texts"], found["engine_texts"], strict=True)
+        if entry["ids"] != ids
+    ] + [
+        f"renders {text!r}, trained with {chat['text']!r}"
+        for chat, text in zip(fixtures["chats"], found["engine_chats"], strict=True)
+        if chat["text"] is not None and chat["text"] != text
+    ]
+    equal = len(fixtures["texts"]) + len(fixtures["chats"]) - len(problems)
+    value = {"equal": equal, "of": len(fixtures["texts"]) + len(fixtures["chats"])}
+    detail = f"the engine's own tokenizer {problems[0]}" if problems else ""
+    return Check(name="engine_tokenizer", passed=not problems, value=value, detail=detail)
 
 
 def _check_template(

@@ -41,6 +41,9 @@ def load(job):
     options = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     if job["kind"] == "merged":
         return AutoModelForCausalLM.from_pretrained(job["folder"], **options).eval()
+    if job["kind"] == "nf4":
+        model = AutoModelForCausalLM.from_pretrained(job["folder"], device_map={"": "cpu"}, **options)
+        return in_float32(model).eval()
     from peft import PeftModel
 
     if job["quantization"] is not None:
@@ -51,12 +54,19 @@ def load(job):
     base = AutoModelForCausalLM.from_pretrained(job["base_folder"], **options)
     if base.get_input_embeddings().weight.shape[0] < job["rows"]:  # for added tokens, whose rows the adapter brings
         base.resize_token_embeddings(job["rows"], mean_resizing=False)
-    for module in base.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # it would compute in bfloat16 whatever is asked for
+    in_float32(base)
     if job["loader"] is not None:  # a single file that stands alone, for adapters that PEFT has none of
         return module_at(job["loader"]).load(base, job["folder"]).eval()
     return PeftModel.from_pretrained(base, job["folder"], local_files_only=True).eval()
+
+
+def in_float32(model):
+    """Let bitsandbytes' layers multiply in float32, whatever the artefact says."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # it would compute in bfloat16 whatever is asked for
+            module.compute_dtype = torch.float32
+    return model
 
 
 def module_at(path):

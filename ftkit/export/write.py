@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from transformers import GenerationConfig
 
 from ftkit.export.card import model_card
 from ftkit.export.manifest import MANIFEST, ExportManifest, library_versions, list_files
@@ -16,7 +12,7 @@ from ftkit.export.probes import text_fixtures
 from ftkit.export.soft_prompt import as_exported
 from ftkit.export.targets import TARGETS
 from ftkit.export.token_contract import make_contract
-from ftkit.export.trained import Trained
+from ftkit.export.trained import Trained, generation_config
 from ftkit.files import new_folder, require_empty, write_json
 from ftkit.models.load import quiet_transformers
 from ftkit.models.tokenizer import chat_template_digest, tokenizer_digest
@@ -45,7 +41,7 @@ def write_export(trained: Trained, kind: ExportKind, dtype: str, folder: Path) -
     with new_folder(folder) as partial, quiet_transformers():
         written = target.write(trained, dtype, partial)
         trained.tokenizer.save_pretrained(partial)
-        _generation_config(trained).save_pretrained(partial)
+        generation_config(trained).save_pretrained(partial)
         trained.probes.save(partial / VERIFICATION)
         # Of the live tokenizer, so that verifying compares the exported template with the one that was trained with.
         contract = make_contract(trained.tokenizer)
@@ -75,25 +71,3 @@ def write_export(trained: Trained, kind: ExportKind, dtype: str, folder: Path) -
         manifest = replace(manifest, files=list_files(partial))
         write_json(partial / MANIFEST, manifest.to_dict())
     return manifest
-
-
-def _generation_config(trained: Trained) -> GenerationConfig:
-    """The base's own settings, with every token that was trained to end an answer among the stops."""
-    inner: Any = trained.model
-    while hasattr(inner, "get_base_model"):
-        inner = inner.get_base_model()
-    config = copy.deepcopy(getattr(inner, "generation_config", None)) or GenerationConfig()
-    own = config.eos_token_id
-    known = [own] if isinstance(own, int) else list(own or [])
-    stops = trained.stop_token_ids + [token for token in known if token not in trained.stop_token_ids]
-    config.eos_token_id = stops[0] if len(stops) == 1 else stops
-    if trained.prefix_ids:
-        # Their rows keep them from being sampled in every engine; this says so to those that read it.
-        config.suppress_tokens = sorted({*(config.suppress_tokens or []), *trained.prefix_ids})
-    if config.pad_token_id is None:
-        config.pad_token_id = stops[0]
-    if not config.do_sample:
-        # Some checkpoints carry these without asking for sampling; transformers loads that but will not write it.
-        for key in ("temperature", "top_p", "top_k", "min_p", "typical_p"):
-            setattr(config, key, None)
-    return config

@@ -19,8 +19,10 @@ from ftkit.evaluate.generation import Answer, generate, prompt_ids, stop_ids
 from ftkit.evaluate.loss import mean_loss
 from ftkit.evaluate.speaking import Speech, speak
 from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
+from ftkit.export.targets import TARGETS
 from ftkit.export.verify import find_export_base
 from ftkit.methods import Method, method_of
+from ftkit.methods.quantised import keep_backward_pass
 from ftkit.models.find import find_base
 from ftkit.models.load import load_model
 from ftkit.models.precision import choose_precision, default_device
@@ -199,9 +201,12 @@ def _open_run(folder: RunFolder) -> Target:
 def _open_export(folder: Path) -> Target:
     manifest = read_manifest(folder)
     if manifest.kind in PLAIN_KINDS:
+        TARGETS[manifest.kind].require_parts(manifest.kind)
         tokenizer = load_tokenizer(folder)
         find_base(str(folder))  # refuses damaged or missing weights with a clear word
         model: nn.Module = load_model(folder, dtype=_inference_dtype(folder), device=default_device())
+        if manifest.kind == "nf4":
+            keep_backward_pass(model)
         return _target(model, tokenizer, manifest.stop_tokens, folder)
     if manifest.kind == "gguf" and can_read_gguf():
         gguf = GgufModel(artefact_of(folder, manifest))

@@ -24,6 +24,8 @@ ENGINES: dict[ExportKind, tuple[str, ...]] = {
     "merged": ("transformers", "vLLM", "SGLang", "TGI", "llama.cpp"),
     "gguf": ("llama.cpp", "Ollama"),
     "gguf-adapter": ("llama.cpp",),
+    "nf4": ("transformers",),
+    "onnx": ("onnxruntime-genai",),
 }
 
 

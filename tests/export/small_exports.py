@@ -44,13 +44,21 @@ def write_exports(
     exports: dict[ExportKind, str] = BOTH,
 ) -> Path:
     """Exports of one run, given as kinds with dtypes, below the folder given back."""
+    trained = tiny_trained(base, tokenizer, case=case, steps=steps)
+    for kind, dtype in exports.items():
+        write_export(trained, kind, dtype, folder / kind)
+    return folder
+
+
+def tiny_trained(base: Path, tokenizer: Any, *, case: Case = LORA, steps: int = 3) -> Trained:
+    """A live model after a few steps, with all that an export records about it."""
     method, model = case.method(), case.base(base)
     probes = Probes(ids=[[5, 60, 7, 80, 9]], positions=[[1, 2, 3, 4]], prompts=[[5, 60, 7]])
     measure_base(probes, model)
     attached = case.attached(base)
     train_steps(attached, steps)
     measure_trained(probes, attached.eval())
-    trained = Trained(
+    return Trained(
         model=attached, method=method, base=find_base(str(base)), tokenizer=tokenizer, added_tokens={},
         stop_token_ids=[2], probes=probes, quantization=None,
         origin={
@@ -62,9 +70,6 @@ def write_exports(
             "losses": {"before": None, "after": None},
         },
     )  # fmt: skip
-    for kind, dtype in exports.items():
-        write_export(trained, kind, dtype, folder / kind)
-    return folder
 
 
 def write_paper_export(folder: Path, tokenizer: Any) -> Path:

@@ -7,12 +7,16 @@ from ftkit.export.targets.adapter import ADAPTER
 from ftkit.export.targets.gguf import GGUF
 from ftkit.export.targets.gguf_adapter import GGUF_ADAPTER
 from ftkit.export.targets.merged import MERGED
+from ftkit.export.targets.nf4 import NF4
+from ftkit.export.targets.onnx import ONNX
 
 TARGETS: dict[str, Target] = {
     "adapter": ADAPTER,
     "merged": MERGED,
     "gguf": GGUF,
     "gguf-adapter": GGUF_ADAPTER,
+    "nf4": NF4,
+    "onnx": ONNX,
 }
 
 __all__ = ["TARGETS"]
