@@ -50,7 +50,7 @@ ORDER = {
     ],
     "models": [
         "known", "cache", "weights", "gguf", "find", "precision", "chat_template", "tokenizer", "vocabulary", "load",
-        "",
+        "licences", "",
     ],
     "methods": [
         "bottleneck", "method", "targets", "tokens", "quantised", "peft_method", "starts", "full", "lora", "qlora",
@@ -63,7 +63,8 @@ ORDER = {
     ],
     "export": [
         "manifest", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract", "trained",
-        "target", "targets.adapter", "targets.merged", "targets", "write", "verify_process", "verify", "",
+        "target", "targets.adapter", "targets.merged", "targets", "write", "verify_process", "verify",
+        "archive", "unpack", "signing", "licensing", "sbom", "run_guide", "",
     ],
 }  # fmt: skip
 
@@ -81,6 +82,7 @@ ADAPTERS = {
     "transformers.TrainingArguments": {"train"},
     "faiss": {"rag"},
     "sentence_transformers": {"rag"},
+    "model_signing": {"export"},
 }
 # Runs alone in a process of its own, with nothing of ftkit, as the export's users would load it.
 STANDS_ALONE = "export.verify_process"

@@ -21,6 +21,7 @@ from ftkit.cli import (
     resume,
     schema,
     train,
+    unbundle,
     verify,
 )
 from ftkit.cli.output import guarded
@@ -60,6 +61,7 @@ VERBS: dict[str, Any] = {
     "eval": evaluate.evaluate,
     "generate": generate.generate,
     "export": export.export,
+    "unbundle": unbundle.unbundle,
     "verify": verify.verify,
     "schema": schema.schema,
     "doctor": doctor.doctor,

@@ -18,6 +18,7 @@ from ftkit.errors import DataError, ModelError, UsageError
 from ftkit.evaluate.generation import Answer, generate, prompt_ids, stop_ids
 from ftkit.evaluate.loss import mean_loss
 from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
+from ftkit.export.targets import TARGETS
 from ftkit.export.verify import find_export_base
 from ftkit.methods import Method, method_of
 from ftkit.models.find import find_base
@@ -125,21 +126,28 @@ class Target:
         return outcome
 
 
-def open_target(name: str) -> Target:
+def open_target(name: str, *, base: str | Path | None = None) -> Target:
     """Load a run folder, an export folder, or a base model.
+
+    Args:
+        name: A folder, a hub id or a known name.
+        base: Folder with the base model of an adapter export; None to look for it.
 
     Raises:
         ModelError: It cannot be used, or an adapter's base has another digest.
     """
     path = Path(name)
+    is_export = (path / MANIFEST).is_file() and not RunFolder(path).is_run()
+    if base is not None and not (is_export and TARGETS[read_manifest(path).kind].on_base):
+        raise UsageError(f"{name}: is not an adapter export, so it takes no --base", fix="Leave it out.")
     if RunFolder(path).is_run():
         return _open_run(RunFolder(path))
-    if (path / MANIFEST).is_file():
-        return _open_export(path)
-    base = find_base(name)
-    tokenizer = load_tokenizer(base.folder)
-    model = load_model(base.folder, dtype=_inference_dtype(base.folder), device=default_device())
-    return _target(model, tokenizer, stop_ids(model, tokenizer), base.folder)
+    if is_export:
+        return _open_export(path, None if base is None else Path(base))
+    found = find_base(name)
+    tokenizer = load_tokenizer(found.folder)
+    model = load_model(found.folder, dtype=_inference_dtype(found.folder), device=default_device())
+    return _target(model, tokenizer, stop_ids(model, tokenizer), found.folder)
 
 
 def _open_run(folder: RunFolder) -> Target:
@@ -156,14 +164,14 @@ def _open_run(folder: RunFolder) -> Target:
     )
 
 
-def _open_export(folder: Path) -> Target:
+def _open_export(folder: Path, named_base: Path | None) -> Target:
     manifest = read_manifest(folder)
     tokenizer = load_tokenizer(folder)
     if manifest.kind == "merged":
         find_base(str(folder))  # refuses damaged or missing weights with a clear word
         model: nn.Module = load_model(folder, dtype=_inference_dtype(folder), device=default_device())
         return _target(model, tokenizer, manifest.stop_tokens, folder)
-    base = find_export_base(folder, manifest)
+    base = find_export_base(folder, manifest, named_base)
     if base.sha256 != manifest.base["sha256"]:
         raise ModelError(
             f"{folder}: was trained on {manifest.base['name']} with weights SHA-256 {manifest.base['sha256'][:16]}…, "
