@@ -19,7 +19,7 @@ def unbundle(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Unpack a bundle into a new folder, by names, sizes and digests; `ftkit verify DIR/model` checks what it does."""
+    """Unpack a bundle into a new folder, by name, size and digest; `ftkit verify DIR/model` checks what it does."""
     from ftkit.notices import show_notices
     from ftkit.pipeline.bundling import unbundle as unpack
 

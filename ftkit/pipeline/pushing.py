@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from pathlib import Path
 from typing import Any
 
-from ftkit.cache import is_hub_offline
+from ftkit.cache import is_hub_offline, is_offline
 from ftkit.errors import OutputError, UsageError
 from ftkit.export.manifest import MANIFEST, VERIFY, ExportManifest
 from ftkit.notices import log, show_notices
 from ftkit.pipeline.proof import require_verified
 from ftkit.units import format_bytes
 
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 # Files that the hub makes itself; they may stand there whatever is uploaded.
 _OF_THE_HUB = {".gitattributes"}
 
@@ -38,16 +39,11 @@ def push(folder: str | Path, repo: str, *, public: bool = False, quiet: bool = F
         OutputError: The repository is public though nobody said so, holds other files, or the hub refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.errors import HfHubHTTPError
 
     show_notices(quiet=quiet)
     place = Path(folder)
-    require_open_hub(repo)
-    try:
-        validate_repo_id(repo)
-    except HFValidationError as error:
-        raise UsageError(f"{repo!r} is not a repository's name: {error}", fix="Give OWNER/NAME.") from None
+    require_repository(repo)
     manifest, _ = require_verified(place)
     names = sorted([*manifest.files, MANIFEST, VERIFY])
     size = sum((place / name).stat().st_size for name in names)
@@ -62,7 +58,8 @@ def push(folder: str | Path, repo: str, *, public: bool = False, quiet: bool = F
             allow_patterns=names,
             commit_message=f"ftkit export: {manifest.kind} of {manifest.recipe} on {manifest.base['name']}",
         )
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    # Its base: what the hub's HTTP client raises where there is no answer at all.
+    except (HfHubHTTPError.__base__, OSError, ValueError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise OutputError(
             f"{repo}: could not be uploaded: {lines[0]}",
@@ -71,15 +68,17 @@ def push(folder: str | Path, repo: str, *, public: bool = False, quiet: bool = F
     return {"repo": repo, "url": str(commit.commit_url), "private": not public, "files": len(names), "bytes": size}
 
 
-def require_open_hub(repo: str) -> None:
-    """Refuse to upload where the hub is closed, before anything expensive.
+def require_repository(repo: str) -> None:
+    """Refuse what cannot be uploaded to, before anything expensive.
 
     Raises:
-        UsageError: It is.
+        UsageError: The hub is closed, or that is no repository's name.
     """
     if is_hub_offline():
-        closed = "FTKIT_OFFLINE" if os.environ.get("FTKIT_OFFLINE", "") not in ("", "0") else "HF_HUB_OFFLINE"
+        closed = "FTKIT_OFFLINE" if is_offline() else "HF_HUB_OFFLINE"
         raise UsageError(f"{repo}: {closed} closes the hub, so nothing can be uploaded", fix=f"Unset {closed} first.")
+    if _REPOSITORY.fullmatch(repo) is None:
+        raise UsageError(f"{repo!r} is not a repository's name", fix="Give OWNER/NAME.")
 
 
 def _announce(place: Path, manifest: ExportManifest, where: str, files: int, size: int, *, public: bool) -> None:
