@@ -28,7 +28,7 @@ sys.addaudithook(_closed)
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """A run with bundles of its adapter, and what it answers; the base has a licence and a card, the data a source."""
+    """A run, bundles of its adapter, and its answer; the base has a licence and a card, the data a source."""
     folder = tmp_path_factory.mktemp("bundles")
     base = tiny_model_folder(folder / "the base")
     (base / "LICENSE").write_text("Take it.\n")
