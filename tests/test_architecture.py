@@ -50,7 +50,7 @@ ORDER = {
     ],
     "models": [
         "known", "cache", "weights", "shards", "gguf", "find", "precision", "chat_template", "tokenizer",
-        "prompt_tokens", "vocabulary", "load", "",
+        "prompt_tokens", "vocabulary", "load", "licences", "",
     ],
     "methods": [
         "bottleneck", "method", "targets", "tokens", "quantised", "peft_calls", "layerwise", "peft_method", "starts",
@@ -66,7 +66,7 @@ ORDER = {
         "converter", "engine_tokens", "soft_prompt", "target", "quality", "targets.adapter", "targets.merged",
         "targets.nf4", "onnx_process", "targets.onnx", "targets.gguf", "targets.gguf_adapter", "targets", "write",
         "verify_process", "readers", "readers.convert_to_gguf", "readers.llama_cpp", "readers.onnx_genai", "verify",
-        "",
+        "archive", "unpack", "signing", "licensing", "sbom", "run_guide", "",
     ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip
@@ -85,6 +85,7 @@ ADAPTERS = {
     "transformers.TrainingArguments": {"train"},
     "faiss": {"rag"},
     "sentence_transformers": {"rag"},
+    "model_signing": {"export"},
 }
 # Run alone in a process of their own, with nothing of ftkit, as the export's users would load it.
 STANDS_ALONE = {

@@ -23,6 +23,7 @@ from ftkit.cli import (
     schema,
     serve,
     train,
+    unbundle,
     verify,
 )
 from ftkit.cli.output import guarded
@@ -63,6 +64,7 @@ VERBS: dict[str, Any] = {
     "generate": generate.generate,
     "chat": chat.chat,
     "export": export.export,
+    "unbundle": unbundle.unbundle,
     "verify": verify.verify,
     "serve": serve.serve,
     "schema": schema.schema,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftkit.export.manifest import ExportManifest
+from ftkit.models.known import KNOWN_MODELS
 
 _LOAD = {
     "adapter": """from peft import AutoPeftModelForCausalLM
@@ -73,7 +74,7 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
     base = manifest.base["name"]
     data = facts["data"]
     lines = [
-        "---", f"base_model: {base}", f"library_name: {library}", "pipeline_tag: text-generation",
+        "---", *_hub_base(manifest.base), f"library_name: {library}", "pipeline_tag: text-generation",
         "tags: [ftkit, " + manifest.recipe + "]", "---", "",
         f"# {base}, tuned with {manifest.recipe} ({manifest.kind})", "",
         f"Trained from `{base}` (revision `{manifest.base['revision']}`, weights SHA-256 "
@@ -116,6 +117,14 @@ def _quality_lines(manifest: ExportManifest) -> list[str]:
         f"token at {100 * loss['top1_agreement']:.1f} % of all positions, {loss['greedy_equal']} of {loss['greedy']} "
         "greedy answers equal.", "",
     ]  # fmt: skip
+
+
+def _hub_base(base: dict[str, Any]) -> list[str]:
+    """The card's link to the base; none for a folder, as the hub refuses cards that link to no model of its own."""
+    if base["name"] in KNOWN_MODELS:
+        return [f"base_model: {KNOWN_MODELS[base['name']].hub_id}"]
+    is_hub_id = base["revision"] is not None and base["name"].count("/") == 1
+    return [f"base_model: {base['name']}"] if is_hub_id else []
 
 
 def _vocabulary_lines(manifest: ExportManifest) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,8 @@ from ftkit.recipe.sections import ExportKind
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 VERIFY = "verify.json"
+# The hub adds the one to every repository and its client the other to every download; no loader reads them.
+HUB_FILES = (".gitattributes", ".cache/huggingface/*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class ExportManifest:
         kind: Of the export; a key of `ftkit.export.targets.TARGETS`.
         recipe: Name of the recipe's method.
         method: Its settings.
-        base: Name, revision and sha256 of the base model's weights.
+        base: Name, revision, sha256 of the weights and licence (None where none is stated) of the base model.
         recipe_digest: Of the resolved recipe.
         data_digest: Of the token ids and labels that were trained and validated on.
         tokenizer_digest: Of the tokenizer's serialised form.
@@ -116,7 +119,8 @@ def file_problems(folder: Path, manifest: ExportManifest) -> list[Problem]:
         elif sha256_file(path) != facts["sha256"]:
             problems.append(Problem(where=name, what="has other bytes than were exported"))
     extra = set(files_in(folder)) - set(manifest.files) - {MANIFEST, VERIFY}
-    return problems + [Problem(where=name, what="was not exported by ftkit") for name in sorted(extra)]
+    strange = sorted(name for name in extra if not any(fnmatchcase(name, pattern) for pattern in HUB_FILES))
+    return problems + [Problem(where=name, what="was not exported by ftkit") for name in strange]
 
 
 def library_versions() -> dict[str, str]:

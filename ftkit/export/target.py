@@ -33,6 +33,7 @@ class Target:
         needs: Import names of packages, and the extra of ftkit that brings them.
         refuses: Gives why a base or a method's settings cannot be exported so, in words that follow "cannot be
             exported to KIND: "; None where they can. Asked before training.
+        loads_with: Packages that it takes to load the artefact, by their names in a registry.
     """
 
     write: Callable[[Trained, str, Path], Written]
@@ -43,6 +44,7 @@ class Target:
     fixed_vocabulary: bool = False
     needs: tuple[tuple[str, ...], str] = ((), "")
     refuses: Callable[[BaseModel, Any], str | None] | None = None
+    loads_with: tuple[str, ...] = ("transformers", "torch", "safetensors")
 
     def require_parts(self, kind: str) -> None:
         """Refuse to start without the packages that it takes to write or to read the artefact.

@@ -25,6 +25,9 @@ from ftkit.methods import ADAPTER_LOADERS
 from ftkit.models.find import BaseModel, find_base
 from ftkit.models.tokenizer import chat_template_digest, load_tokenizer, tokenizer_digest
 
+# Beside an export, the base model that it works on.
+BASE_FOLDER = "base"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
@@ -54,10 +57,14 @@ class Verification:
         return [check for check in self.checks if not check.passed]
 
 
-def verify_export(folder: Path) -> Verification:
+def verify_export(folder: Path, *, base: Path | None = None) -> Verification:
     """Check an export and write verify.json into it (where the folder can be written).
 
     The artefact is loaded in a fresh process with transformers and PEFT alone and without network.
+
+    Args:
+        folder: Of the export.
+        base: Folder with an adapter's base model; None to look where `find_export_base` does.
 
     Raises:
         VerificationError: There is no readable manifest.
@@ -67,23 +74,32 @@ def verify_export(folder: Path) -> Verification:
     manifest = read_manifest(folder)
     TARGETS[manifest.kind].require_parts(manifest.kind)
     checks = [_check_files(folder, manifest)]
-    base = None
+    found = None
     if TARGETS[manifest.kind].on_base:
-        base = find_export_base(folder, manifest)
-        checks.append(_check_base(base, manifest))
-    checks += _check_behaviour(folder, manifest, base)
+        found = find_export_base(folder, manifest, base)
+        checks.append(_check_base(found, manifest))
+    checks += _check_behaviour(folder, manifest, found)
     outcome = Verification(passed=all(check.passed for check in checks), checks=tuple(checks))
     with contextlib.suppress(PermissionError, OSError):  # a read-only medium can still be verified
         write_json(folder / VERIFY, outcome.to_dict())
     return outcome
 
 
-def find_export_base(folder: Path, manifest: ExportManifest) -> BaseModel:
-    """The base model of an adapter: where it was on the machine that wrote it, else by its portable name.
+def find_export_base(folder: Path, manifest: ExportManifest, base: Path | None = None) -> BaseModel:
+    """The base model of an adapter.
+
+    The folder that is named, and no other; else ``base`` beside the export, as bundles have it, if its digest is the
+    base's; else where it was on the machine that wrote the export; else by its portable name.
 
     Raises:
-        ModelError: Neither is here.
+        ModelError: It is in none of these places.
     """
+    if base is not None:
+        return find_base(str(base.resolve()))
+    beside = folder.resolve().parent / BASE_FOLDER
+    with contextlib.suppress(ModelError):  # some other folder that happens to have the name
+        if beside.is_dir() and (found := find_base(str(beside))).sha256 == manifest.base["sha256"]:
+            return found
     config: Any = manifest.notes  # of adapters that are not PEFT's
     if manifest.kind == "adapter":
         try:
@@ -99,7 +115,7 @@ def find_export_base(folder: Path, manifest: ExportManifest) -> BaseModel:
             continue
     raise ModelError(
         f"{folder}: its base model {manifest.base['name']} (SHA-256 {manifest.base['sha256'][:16]}…) is not here",
-        fix="Fetch it (`ftkit models pull NAME`), or set base_model_name_or_path in adapter_config.json.",
+        fix="Name its folder with --base FOLDER, or fetch it (`ftkit models pull NAME`).",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from ftkit.export.targets import TARGETS
 from ftkit.export.token_contract import make_contract
 from ftkit.export.trained import Trained, generation_config
 from ftkit.files import new_folder, require_empty, write_json
+from ftkit.models.licences import licence_files, stated_licence
 from ftkit.models.load import quiet_transformers
 from ftkit.models.tokenizer import chat_template_digest, tokenizer_digest
 from ftkit.recipe.sections import ExportKind
 
 VERIFICATION = "verification"
+BASE_LICENCE = "LICENSE.base"
 
 
 def write_export(trained: Trained, kind: ExportKind, dtype: str, folder: Path) -> ExportManifest:
@@ -48,12 +51,15 @@ def write_export(trained: Trained, kind: ExportKind, dtype: str, folder: Path) -
         contract.write(partial)
         fixtures = text_fixtures(trained.tokenizer)
         (partial / VERIFICATION / "texts.json").write_text(json.dumps(fixtures), encoding="utf-8")
+        if (licences := licence_files(trained.base.folder)) and not (partial / BASE_LICENCE).exists():
+            shutil.copyfile(licences[0], partial / BASE_LICENCE)
         manifest = ExportManifest(
             kind=kind,
             base={
                 "name": trained.base.portable_name,
                 "revision": trained.base.revision,
                 "sha256": trained.base.sha256,
+                "licence": stated_licence(trained.base),
             },
             tokenizer_digest=tokenizer_digest(trained.tokenizer),
             chat_template_digest=chat_template_digest(trained.tokenizer),

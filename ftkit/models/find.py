@@ -20,7 +20,16 @@ from ftkit.notices import log
 from ftkit.units import format_bytes
 
 # What a text model needs, and nothing that could be code or a pickle.
-HUB_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "LICENSE*")
+HUB_PATTERNS = (
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "tokenizer.model",
+    "merges.txt",
+    "vocab.txt",
+    "LICENSE*",
+    "README.md",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,21 +167,28 @@ class Target:
         return outcome
 
 
-def open_target(name: str) -> Target:
+def open_target(name: str, *, base: str | Path | None = None) -> Target:
     """Load a run folder, an export folder, or a base model.
+
+    Args:
+        name: A folder, a hub id or a known name.
+        base: Folder with the base model of an adapter export; None to look for it.
 
     Raises:
         ModelError: It cannot be used, or an adapter's base has another digest.
     """
     path = Path(name)
+    is_export = (path / MANIFEST).is_file() and not RunFolder(path).is_run()
+    if base is not None and not (is_export and TARGETS[read_manifest(path).kind].on_base):
+        raise UsageError(f"{name}: is not an adapter export, so it takes no --base", fix="Leave it out.")
     if RunFolder(path).is_run():
         return _open_run(RunFolder(path))
-    if (path / MANIFEST).is_file():
-        return _open_export(path)
-    base = find_base(name)
-    tokenizer = load_tokenizer(base.folder)
-    model = load_model(base.folder, dtype=_inference_dtype(base.folder), device=default_device())
-    return _target(model, tokenizer, stop_ids(model, tokenizer), base.folder)
+    if is_export:
+        return _open_export(path, None if base is None else Path(base))
+    found = find_base(name)
+    tokenizer = load_tokenizer(found.folder)
+    model = load_model(found.folder, dtype=_inference_dtype(found.folder), device=default_device())
+    return _target(model, tokenizer, stop_ids(model, tokenizer), found.folder)
 
 
 def _open_run(folder: RunFolder) -> Target:
@@ -198,7 +205,7 @@ def _open_run(folder: RunFolder) -> Target:
     )
 
 
-def _open_export(folder: Path) -> Target:
+def _open_export(folder: Path, named_base: Path | None) -> Target:
     manifest = read_manifest(folder)
     if manifest.kind in PLAIN_KINDS:
         TARGETS[manifest.kind].require_parts(manifest.kind)
@@ -220,15 +227,16 @@ def _open_export(folder: Path) -> Target:
         )
     if manifest.kind != "adapter":
         refuse_other_engine(folder, manifest)
-    return open_adapter(folder, manifest)[0]
+    return open_adapter(folder, manifest, named_base)[0]
 
 
-def open_adapter(folder: Path, manifest: ExportManifest) -> tuple[Target, Method]:
+def open_adapter(folder: Path, manifest: ExportManifest, named_base: Path | None = None) -> tuple[Target, Method]:
     """Load an adapter onto its base.
 
     Args:
         folder: An adapter export.
         manifest: Its own.
+        named_base: The base model's folder, where it is named; no other is then taken.
 
     Returns:
         The target, and the method that made its model.
@@ -237,7 +245,7 @@ def open_adapter(folder: Path, manifest: ExportManifest) -> tuple[Target, Method
         ModelError: The base is not here, or has another digest.
     """
     tokenizer = load_tokenizer(folder)
-    base = find_export_base(folder, manifest)
+    base = find_export_base(folder, manifest, named_base)
     if base.sha256 != manifest.base["sha256"]:
         raise ModelError(
             f"{folder}: was trained on {manifest.base['name']} with weights SHA-256 {manifest.base['sha256'][:16]}…, "

@@ -33,4 +33,4 @@ def _sorted_lists(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-ADAPTER = Target(write=write, on_base=True)
+ADAPTER = Target(write=write, on_base=True, loads_with=("peft", "transformers", "torch", "safetensors"))
