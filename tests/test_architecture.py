@@ -65,8 +65,8 @@ ORDER = {
         "manifest", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract", "trained",
         "converter", "engine_tokens", "soft_prompt", "target", "quality", "targets.adapter", "targets.merged",
         "targets.nf4", "onnx_process", "targets.onnx", "targets.gguf", "targets.gguf_adapter", "targets", "write",
-        "verify_process", "readers", "readers.convert_to_gguf", "readers.llama_cpp", "readers.onnx_genai", "verify",
-        "archive", "unpack", "signing", "licensing", "sbom", "run_guide", "",
+        "verify_process", "readers", "readers.convert_to_gguf", "readers.llama_cpp", "readers.onnx_genai", "base",
+        "checks", "verify", "archive", "unpack", "signing", "licensing", "sbom", "run_guide", "",
     ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip

@@ -11,9 +11,10 @@ class Limits:
 
     Both compute in float32; what differs is the rounding of the stored weights. Measured on SmolLM2-135M (max
     |Δlogit|, mean KL): float32 2e-4 and below 1e-7; bfloat16 0.34 and 2e-4; the limits leave room for deeper models.
-    nf4 and int4, after 12 steps of LoRA on the shipped rows (max |Δlogit|, mean KL, top-1, share of the way back to the
-    base): nf4 21, 0.081, 0.69 and 0.33; int4 18, 0.24, 0.64 and 0.42; small models lose most. Their rounding may cost as
-    much as half the training changed and still be worth its size, so the share may be up to 1; beyond, it is refused.
+    nf4 and int4, after 12 steps of LoRA on the shipped rows (max |Δlogit|, mean KL, top-1, share of the way back to
+    the base): nf4 21, 0.081, 0.69 and 0.33; int4 18, 0.24, 0.64 and 0.42; small models lose most. Their rounding may
+    cost as much as half the training changed and still be worth its size, so the share may be up to 1; beyond, it is
+    refused.
     int8: the arithmetic itself rounds every layer's activations: 3.9 and 0.045 between the live model and its own
     weights.
 

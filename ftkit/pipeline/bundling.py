@@ -11,6 +11,8 @@ from typing import Any
 
 from ftkit.errors import ModelError, OutputError, UsageError
 from ftkit.export.archive import Archive, Content, compression_of, write_archive
+from ftkit.export.base import BASE_FOLDER, find_export_base
+from ftkit.export.checks import Check
 from ftkit.export.licensing import NOT_STATED, Terms, describe_source, terms_files
 from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
 from ftkit.export.run_guide import MODEL_FOLDER, run_guide
@@ -18,7 +20,7 @@ from ftkit.export.sbom import make_sbom
 from ftkit.export.signing import require_signed, require_signing, sign, signature_of
 from ftkit.export.targets import TARGETS
 from ftkit.export.unpack import unpack
-from ftkit.export.verify import BASE_FOLDER, Check, Verification, find_export_base, verify_export
+from ftkit.export.verify import Verification, verify_export
 from ftkit.export.write import BASE_LICENCE
 from ftkit.files import new_folder, require_empty, to_json
 from ftkit.models.find import HUB_PATTERNS, BaseModel

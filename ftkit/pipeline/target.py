@@ -18,9 +18,9 @@ from ftkit.errors import DataError, ModelError, UsageError
 from ftkit.evaluate.generation import Answer, generate, prompt_ids, stop_ids
 from ftkit.evaluate.loss import mean_loss
 from ftkit.evaluate.speaking import Speech, speak
+from ftkit.export.base import find_export_base
 from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
 from ftkit.export.targets import TARGETS
-from ftkit.export.verify import find_export_base
 from ftkit.methods import Method, method_of
 from ftkit.methods.quantised import keep_backward_pass
 from ftkit.models.find import find_base

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.errors import MissingPartError, ModelError, UsageError
+from ftkit.export.base import find_export_base
 from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
-from ftkit.export.verify import find_export_base
 from ftkit.nearest import did_you_mean
 from ftkit.pipeline.gguf_model import can_read_gguf
 from ftkit.pipeline.other_engines import OTHER_ENGINES, artefact_of
