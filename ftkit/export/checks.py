@@ -29,6 +29,7 @@ class Check:
 
 
 def check_files(folder: Path, manifest: ExportManifest) -> Check:
+    """Every file has the bytes that the manifest lists, and there are no others."""
     problems = file_problems(folder, manifest)
     return Check(
         name="files", passed=not problems, value=len(manifest.files), detail="; ".join(map(str, problems[:10]))
@@ -36,6 +37,7 @@ def check_files(folder: Path, manifest: ExportManifest) -> Check:
 
 
 def check_base(base: BaseModel, manifest: ExportManifest) -> Check:
+    """The base is the one that was trained on, by its digest."""
     same = base.sha256 == manifest.base["sha256"]
     detail = "" if same else f"{base.folder} is not the base that this adapter was trained on"
     return Check(name="base", passed=same, value=base.sha256, limit=manifest.base["sha256"], detail=detail)
@@ -44,6 +46,7 @@ def check_base(base: BaseModel, manifest: ExportManifest) -> Check:
 def check_tokenizer(
     tokenizer: Any, manifest: ExportManifest, found: dict[str, Any], fixtures: dict[str, Any]
 ) -> Check:
+    """The tokenizer has the trained vocabulary and gives the fixed texts the trained ids."""
     digest = tokenizer_digest(tokenizer)
     wrong = [
         entry["text"] for entry, ids in zip(fixtures["texts"], found["texts"], strict=True) if entry["ids"] != ids
@@ -73,6 +76,7 @@ def check_engine_texts(found: dict[str, Any], fixtures: dict[str, Any]) -> Check
 def check_template(
     tokenizer: Any, manifest: ExportManifest, found: dict[str, Any], fixtures: dict[str, Any]
 ) -> Check:
+    """The chat template renders as in training, and generation stops at the trained stop tokens."""
     digest = chat_template_digest(tokenizer)
     pairs = list(zip((chat["text"] for chat in fixtures["chats"]), found["chats"], strict=True))
     wrong = next(((wanted, got) for wanted, got in pairs if wanted != got and wanted is not None), None)
@@ -121,6 +125,7 @@ def check_engine(
 
 
 def check_logits(distance: dict[str, float], limits: Limits) -> Check:
+    """The artefact's logits lie within the limits of its dtype."""
     value = {key: distance[key] for key in ("max_abs_diff", "kl_mean", "top1_agreement")}
     passed = (
         value["max_abs_diff"] <= limits.max_abs_diff

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ftkit.recipe.base import ClashError, Section
-from ftkit.recipe.sections import MERGED_KINDS, ExportKind
+from ftkit.recipe.sections import DEFAULT_EXPORTS, MERGED_KINDS, ExportKind
 
 
 def _as_tuple(value: Any) -> Any:
@@ -21,7 +21,7 @@ Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidat
 Quantization = Literal["nf4", "int8"]
 # What loads an export of each kind; adapters are the methods' own affair.
 ENGINES: dict[ExportKind, tuple[str, ...]] = {
-    "merged": ("transformers", "vLLM", "SGLang", "TGI", "llama.cpp"),
+    "merged": ("transformers", "vLLM", "SGLang", "TGI"),
     "gguf": ("llama.cpp", "Ollama"),
     "gguf-adapter": ("llama.cpp",),
     "nf4": ("transformers",),
@@ -34,6 +34,7 @@ class MethodSettings(Section):
 
     Attributes:
         EXPORT_KINDS: What can be exported.
+        DEFAULT_EXPORTS: What is exported where the recipe names nothing, as far as there is such an export.
         UNMERGEABLE: Why there is no merged export; empty where there is one.
         NO_GRADIENT_CHECKPOINTING: Why activations cannot be recomputed; empty where they can.
         NO_PACKING: Why examples cannot share a sequence; empty where they can.
@@ -44,6 +45,7 @@ class MethodSettings(Section):
     """
 
     EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]]
+    DEFAULT_EXPORTS: ClassVar[tuple[ExportKind, ...]] = DEFAULT_EXPORTS
     UNMERGEABLE: ClassVar[str] = ""
     NO_GRADIENT_CHECKPOINTING: ClassVar[str] = ""
     NO_PACKING: ClassVar[str] = ""
@@ -149,6 +151,8 @@ class PromptSettings(_SoftPromptSettings):
     """Prompt tuning: learned embeddings in front of every text (Lester et al. 2021, arXiv:2104.08691)."""
 
     EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter", *MERGED_KINDS)
+    # A merged model takes a tokenizer that lets the prompt stand before BOS, which not every base has.
+    DEFAULT_EXPORTS: ClassVar[tuple[ExportKind, ...]] = ("adapter",)
     DEFAULT_LEARNING_RATE: ClassVar[float] = 3e-2
     TRAINABLE_SHARE: ClassVar[float] = 0.000086
     WHEN: ClassVar[str] = "kilobytes a task on a large base; weak on small ones"

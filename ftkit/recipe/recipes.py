@@ -10,7 +10,6 @@ from ftkit.recipe.base import ClashError, Section
 from ftkit.recipe.lora_family import LoRAFamily, LoRASettings, QLoRASettings
 from ftkit.recipe.methods import AdapterSettings, FullSettings, MethodSettings, PrefixSettings, PromptSettings
 from ftkit.recipe.sections import (
-    DEFAULT_EXPORTS,
     MERGED_KINDS,
     DataSection,
     EvaluateSection,
@@ -110,7 +109,9 @@ class Recipe(Section):
         """The same recipe with every default that depends on the method written out."""
         export = self.export
         if export is None:
-            export = tuple(ExportSection(kind=kind) for kind in DEFAULT_EXPORTS if kind in self.method.EXPORT_KINDS)
+            export = tuple(
+                ExportSection(kind=kind) for kind in self.method.DEFAULT_EXPORTS if kind in self.method.EXPORT_KINDS
+            )
         rate = self.train.learning_rate or self.method.DEFAULT_LEARNING_RATE
         return self.model_copy(
             update={

@@ -20,8 +20,8 @@ PROCESS = Path(__file__).parents[1] / "onnx_process.py"
 TIMEOUT_S = 3600
 LINES_SHOWN = 12
 HEAD_MULTIPLE = 16  # of the engine's attention kernel
-# Those that tests/export/test_onnx.py holds to transformers in the engine. The builder has code for others; of Gemma 2
-# it makes a model that the engine cannot run with fewer tokens than its attention window.
+# Those that tests/export/test_onnx.py holds to transformers in the engine. The builder has code for others; of
+# Gemma 2 it makes a model that the engine cannot run with fewer tokens than its attention window.
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 
