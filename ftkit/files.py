@@ -211,3 +211,12 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 fix="Wait for it to end, or choose another output.",
             ) from None
         yield
+
+
+@contextlib.contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a file for this process, after whoever holds it now; the system lets go when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
