@@ -8,7 +8,7 @@ import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Before torch is imported: threads of several processes that wait for each other by spinning stand still together.
+    # Before torch is imported: threads of several processes, each waiting by spinning, hold each other up.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # What tests tokenise is no use to the person whose machine they run on.

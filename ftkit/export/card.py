@@ -21,7 +21,8 @@ model = ftkit.load_adapter(base, "{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
     "gguf": """llama-server -m {folder}/model.gguf --jinja
 ollama create my-model -f {folder}/Modelfile""",
-    "gguf-adapter": """llama-server -m base.gguf --lora {folder}/adapter.gguf --jinja \\
+    "gguf-adapter": """# base.gguf: {base} itself as a GGUF
+llama-server -m base.gguf --lora {folder}/adapter.gguf --jinja \\
   --chat-template-file {folder}/chat_template.jinja""",
     "merged": """from transformers import AutoModelForCausalLM, AutoTokenizer
 

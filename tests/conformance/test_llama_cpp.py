@@ -8,12 +8,12 @@ import json
 import pytest
 
 import ftkit
-from ftkit.errors import FtkitError
+from ftkit.errors import FtkitError, VerificationError
 from ftkit.export.converter import find_converter
 from tests.tiny import write_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-LOSSY = ("q8_0", "q6_k", "q5_k_m", "q4_k_m")
+ROUNDED = ("float16", "bfloat16", "q8_0", "q6_k", "q4_k_m")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def run(smollm2, tmp_path_factory):
         model="smollm2-135m",
         data={"train": str(write_rows(folder / "rows.jsonl", 48)), "validation": 0.2},
         train={"learning_rate": 1e-3, "max_steps": 8, "batch_size": 8},
-        export=["gguf", "gguf-adapter"],
+        export=[{"kind": "gguf", "dtype": "float32"}, "gguf-adapter"],
         output=str(folder / "run"),
     )
     ftkit.run(recipe, quiet=True)
@@ -46,10 +46,15 @@ def test_greedy_text_in_llama_cpp_equals_the_live_models(run, kind):
     assert checks["logits_match_trained"]["value"]["top1_agreement"] == 1.0
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", *LOSSY])
+@pytest.mark.parametrize("dtype", ROUNDED)
 def test_rounded_weights_stay_within_their_limits(run, tmp_path, dtype):
     ftkit.open_run(run).export("gguf", tmp_path / dtype, dtype=dtype)
 
     assert json.loads((tmp_path / dtype / "verify.json").read_text())["passed"]
     stored = (tmp_path / dtype / "model.gguf").stat().st_size
-    assert stored < (run / "export" / "gguf" / "model.gguf").stat().st_size * (1.01 if dtype == "bfloat16" else 0.7)
+    assert stored < (run / "export" / "gguf" / "model.gguf").stat().st_size * 0.51
+
+
+def test_a_quantisation_that_ruins_this_model_is_not_passed(run, tmp_path):
+    with pytest.raises(VerificationError, match="logits_match_trained"):
+        ftkit.open_run(run).export("gguf", tmp_path / "q5", dtype="q5_k_m")

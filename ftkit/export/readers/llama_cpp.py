@@ -30,6 +30,8 @@ import numpy as np  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 
 FLOAT32, ERROR = 0, 4  # GGML_TYPE_F32, GGML_LOG_LEVEL_ERROR
+# llama.cpp's threads wait for each other in a busy loop: where a person has given it fewer, more are far slower.
+THREADS = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
 SPOKEN: list[str] = []
 
 
@@ -86,7 +88,7 @@ class Context:
         options.type_k = options.type_v = FLOAT32
         options.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         options.swa_full = True  # a model with sliding windows then keeps what lies before them, and masks it
-        options.n_threads = options.n_threads_batch = len(os.sched_getaffinity(0))
+        options.n_threads = options.n_threads_batch = THREADS
         self.width = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
         self.context = llama.llama_init_from_model(model, options)
         if not self.context:
