@@ -145,7 +145,7 @@ def test_every_default_of_a_short_recipe_is_written_out_when_resolved(tmp_path):
         (LoRARecipe, 2e-4, ["adapter", "merged"], "runs/lora"),
         (QLoRARecipe, 2e-4, ["adapter", "merged"], "runs/qlora"),
         (PrefixRecipe, 1e-2, ["adapter"], "runs/prefix"),
-        (PromptRecipe, 3e-2, ["adapter", "merged"], "runs/prompt"),
+        (PromptRecipe, 3e-2, ["adapter"], "runs/prompt"),
         (AdapterRecipe, 1e-3, ["adapter"], "runs/adapter"),
     ],
 )
