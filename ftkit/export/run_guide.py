@@ -35,7 +35,7 @@ def run_guide(manifest: ExportManifest, *, needs_base: bool, has_base: bool) -> 
         "On a machine with ftkit and no network (`BUNDLE` is the archive's file):", "", "```sh",
         "ftkit unbundle BUNDLE -o tuned",
         f"ftkit verify tuned/{MODEL_FOLDER}{base}",
-        f"ftkit generate tuned/{MODEL_FOLDER}{base} --prompt 'Hello'", "```", "",
+        _last_command(manifest.kind, base), "```", "",
     ]  # fmt: skip
     if base:
         lines += [
@@ -57,6 +57,13 @@ def run_guide(manifest: ExportManifest, *, needs_base: bool, has_base: bool) -> 
         "and data, and BUNDLE.json every file with its SHA-256.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _last_command(kind: str, base: str) -> str:
+    """What answers; of kinds that only their own engine runs, where that is told."""
+    if kind in ("gguf-adapter", "onnx"):
+        return f"less tuned/{MODEL_FOLDER}/README.md    # its engine's own command"
+    return f"ftkit generate tuned/{MODEL_FOLDER}{base} --prompt 'Hello'"
 
 
 def _python(manifest: ExportManifest, *, has_base: bool) -> str:

@@ -91,12 +91,13 @@ def test_ftkit_says_that_the_engine_runs_it(exported):
         open_target(str(exported))
 
 
-def test_four_bits_are_measured_and_recorded(tmp_path):
-    base = tiny_model_folder(tmp_path / "base", **WIDE_HEADS)
+@pytest.mark.parametrize(("width", "rounding"), [(32, "default"), (64, "k_quant_mixed")])
+def test_four_bits_are_measured_and_recorded(tmp_path, width, rounding):
+    base = tiny_model_folder(tmp_path / "base", hidden_size=width, intermediate_size=64, **WIDE_HEADS)
     manifest = write_export(tiny_trained(base, tiny_tokenizer()), "onnx", "int4", tmp_path / "onnx")
     checks = {check.name: check for check in verify_export(tmp_path / "onnx").checks}
 
-    assert manifest.dtype == "int4"
+    assert (manifest.dtype, manifest.notes["rounding"]) == ("int4", rounding)
     kl_mean = manifest.notes["quality_loss"]["kl_mean"]
     assert 1e-5 < kl_mean < 0.1  # float32 is below 1e-12
     assert kl_mean == pytest.approx(checks["logits_match_trained"].value["kl_mean"], rel=1e-3)
@@ -105,7 +106,7 @@ def test_four_bits_are_measured_and_recorded(tmp_path):
 
 def test_a_builder_that_fails_is_quoted(tmp_path):
     with pytest.raises(ModelError, match="the builder of onnxruntime-genai failed") as caught:
-        onnx_target._build(tmp_path / "nothing", tmp_path / "out", "float32", tmp_path / "cache")
+        onnx_target._build(tmp_path / "nothing", tmp_path / "out", tmp_path / "cache", dtype="float32")
 
     assert "Error" in str(caught.value)
 

@@ -67,4 +67,11 @@ def _refuses(base: BaseModel, settings: Any) -> str | None:
     return not_for_llama_cpp(base.folder)
 
 
-GGUF = Target(write=write, reader=READER, own_tokenizer=True, needs=NEEDS, refuses=_refuses)
+GGUF = Target(
+    write=write,
+    reader=READER,
+    own_tokenizer=True,
+    needs=NEEDS,
+    loads_with=("llama-cpp-python",),
+    refuses=_refuses,
+)

@@ -160,5 +160,6 @@ GGUF_ADAPTER = Target(
     own_tokenizer=True,
     fixed_vocabulary=True,
     needs=NEEDS,
+    loads_with=("llama-cpp-python",),
     refuses=_refuses,
 )

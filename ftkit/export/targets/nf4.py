@@ -40,4 +40,8 @@ def write(trained: Trained, dtype: str, folder: Path) -> Written:
     return Written(dtype="nf4", notes={"quality_loss": quality_loss(trained, "nf4", folder)})
 
 
-NF4 = Target(write=write, needs=(("bitsandbytes",), "qlora"))
+NF4 = Target(
+    write=write,
+    needs=(("bitsandbytes",), "qlora"),
+    loads_with=("bitsandbytes", "transformers", "torch", "safetensors"),
+)
