@@ -18,6 +18,7 @@ from transformers import (
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
 )
 
 CHATML = (
@@ -76,6 +77,8 @@ def tiny_config(family: str, vocabulary: int) -> Any:
         return LlamaConfig(**SIZES, **ids, tie_word_embeddings=True)
     if family == "qwen2":
         return Qwen2Config(**SIZES, **ids, tie_word_embeddings=False)
+    if family == "qwen3":
+        return Qwen3Config(**SIZES, **ids, head_dim=8, tie_word_embeddings=True)
     if family == "mistral":
         return MistralConfig(**SIZES, **ids, sliding_window=None)
     if family == "gemma2":

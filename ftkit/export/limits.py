@@ -14,12 +14,12 @@ class Limits:
     int8: the arithmetic itself rounds every layer's activations: 3.9 and 0.045 between the live model and its own
     weights.
 
-    In llama.cpp, measured by ``pytest -m slow tests/conformance/test_llama_cpp.py`` on SmolLM2-135M (max |Δlogit|, mean
-    KL, top-1 agreement): float32 6e-5, 1e-11, 1; float16 0.043, 2e-6, 1; bfloat16 0.39, 3e-4, 0.997; q8_0 1.5, 0.0015,
-    0.945; q6_k 1.6, 0.0018, 0.945; q4_k_m 4.7, 0.0087, 0.80. Their limits are three to six times the divergence, and
-    catch a tensor that was lost or stored twice over, which costs whole nats. q5_k_m: 10.8, 0.136, 0.705, beyond
-    q4_k_m's limit, so that it fails: rows of 576 are no multiple of k-quants' 256, and what llama.cpp takes in their
-    place (Q5_1) loses more in this model than Q5_0 does for q4_k_m; dequantised and computed in float32 it is 0.106.
+    In llama.cpp, measured by ``pytest -m slow tests/conformance/test_llama_cpp.py`` on SmolLM2-135M (max |Δlogit|,
+    mean KL, top-1 agreement): float32 6e-5, 1e-11, 1; float16 0.043, 2e-6, 1; bfloat16 0.39, 3e-4, 0.997; q8_0 1.5,
+    0.0015, 0.945; q6_k 1.6, 0.0018, 0.945; q4_k_m 4.7, 0.0087, 0.80. The limits of quantised ones are about six times
+    that divergence; a tensor that is lost or stored in another's place costs whole nats. q5_k_m: 10.8, 0.136, 0.705;
+    it fails. Rows of 576 are no multiple of the k-quants' 256, and what llama.cpp takes in their place (Q5_1) costs
+    this model more than Q5_0 does in q4_k_m, even computed in float32 (0.106 and 0.0068).
 
     Attributes:
         max_abs_diff: Largest difference of one logit.
