@@ -49,7 +49,10 @@ def llama_cpp(converter) -> None:
         pytest.skip("llama-cpp-python is not installed; pip install 'ftkit[gguf]'")
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen2"])
+SLOW = [pytest.param(family, marks=pytest.mark.slow) for family in ("mistral", "qwen3")]
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen2", *SLOW])
 def exports(request, llama_cpp, tmp_path_factory):
     """A merged GGUF and an adapter of one run, and the base; Llama's head is tied, Qwen2's is not."""
     folder = tmp_path_factory.mktemp(request.param)
