@@ -77,15 +77,9 @@ def tiny_config(family: str, vocabulary: int, **changes: Any) -> Any:
     if family == "llama":
         return LlamaConfig(**sizes, **ids, tie_word_embeddings=True)
     if family == "qwen2":
-<<<<<<< HEAD
         return Qwen2Config(**sizes, **ids, tie_word_embeddings=False)
     if family == "qwen3":
         return Qwen3Config(**({"head_dim": 16} | sizes), **ids, tie_word_embeddings=True)
-=======
-        return Qwen2Config(**SIZES, **ids, tie_word_embeddings=False)
-    if family == "qwen3":
-        return Qwen3Config(**SIZES, **ids, head_dim=8, tie_word_embeddings=True)
->>>>>>> gguf
     if family == "mistral":
         return MistralConfig(**sizes, **ids, sliding_window=None)
     if family == "gemma2":
