@@ -3,7 +3,10 @@ from __future__ import annotations
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ftkit.data import private
 from ftkit.data.lint import CODES, Finding, lint
 from ftkit.data.sample import Content, Sample, Turn
 
@@ -286,3 +289,16 @@ def test_hostile_text_takes_no_more_than_time_in_proportion(text):
     lint(sample(ASK, ("assistant", text)))
 
     assert time.perf_counter() - begin < 10  # quadratic time over 300,000 characters would take hours
+
+
+PARTS = st.sampled_from([
+    "password", "Passwd", "PWD", "secret", "token", "api_key", "apikey", "API-key", "access_key", "accesskey",
+    "access", "tokentoken", ":", "=", ":=", " = ", '"', "'", " ", "\n", "x9Kd83jf0s", "hunter2hunter2", "(", "a", "é", "ſecret",
+])  # fmt: skip
+
+
+@given(st.lists(PARTS, max_size=14).map("".join))
+def test_assignments_are_found_where_the_pattern_finds_them(text):
+    found = [match.span() for match in private._assignments(text, text.encode().lower())]
+
+    assert found == [match.span() for match in private._ASSIGNED.finditer(text)]
