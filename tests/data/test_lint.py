@@ -293,7 +293,8 @@ def test_hostile_text_takes_no_more_than_time_in_proportion(text):
 
 PARTS = st.sampled_from([
     "password", "Passwd", "PWD", "secret", "token", "api_key", "apikey", "API-key", "access_key", "accesskey",
-    "access", "tokentoken", ":", "=", ":=", " = ", '"', "'", " ", "\n", "x9Kd83jf0s", "hunter2hunter2", "(", "a", "é", "ſecret",
+    "access", "tokentoken", ":", "=", ":=", " = ", '"', "'", " ", "\n", "x9Kd83jf0s", "hunter2hunter2", "(",
+    "a", "é", "ſecret",
 ])  # fmt: skip
 
 
