@@ -16,6 +16,7 @@ from tests.cli.running import ftkit
 from tests.cli.test_start import NO_TORCH
 
 MERGED = ["transformers", "vLLM", "SGLang", "TGI", "llama.cpp"]
+PLAIN = {"merged": MERGED, "gguf": ["llama.cpp", "Ollama"]}
 
 
 @pytest.fixture
@@ -51,10 +52,10 @@ def test_the_list_for_scripts_keeps_its_four_keys_and_brings_the_methods_facts()
         "kind": "lora",
         "trainable_share": 0.036,
         "mergeable": True,
-        "engines": {"adapter": ["PEFT", "vLLM"], "merged": MERGED},
+        "engines": {"adapter": ["PEFT", "vLLM"], **PLAIN, "gguf-adapter": ["llama.cpp"]},
     }
     assert items["adapter"]["engines"] == {"adapter": ["ftkit"]}
-    assert items["full"]["engines"] == {"merged": MERGED}
+    assert items["full"]["engines"] == PLAIN
 
 
 def test_the_methods_for_scripts_include_the_kinds_that_have_no_file():
@@ -70,7 +71,7 @@ def test_the_methods_for_scripts_include_the_kinds_that_have_no_file():
         "kind": "ia3",
         "trainable_share": 0.00043,
         "mergeable": True,
-        "engines": {"adapter": ["PEFT"], "merged": MERGED},
+        "engines": {"adapter": ["PEFT"], **PLAIN},
         "when": "very little data; fewest parameters that still merge",
     }
 
