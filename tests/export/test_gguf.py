@@ -100,6 +100,10 @@ def test_the_gguf_has_template_and_stops_inside_and_a_modelfile_beside(exports):
     folder = exports[0] / "gguf"
     fields = GGUFReader(folder / "model.gguf").fields
 
+    # Nothing of the folder that it was made in, which has another name each time.
+    keys = ("architecture", "type", "name", "size_label", "file_type", "quantization_version")
+    assert {key for key in fields if key.startswith("general.")} == {f"general.{key}" for key in keys}
+    assert fields["general.name"].contents() == "base"
     assert fields["tokenizer.chat_template"].contents() == tiny_tokenizer().chat_template
     assert fields["tokenizer.ggml.eos_token_id"].contents() == 2
     assert fields["tokenizer.ggml.add_bos_token"].contents() is False

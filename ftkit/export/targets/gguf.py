@@ -30,14 +30,17 @@ def write(trained: Trained, dtype: str, folder: Path) -> Written:
     stored = "float16" if dtype == "auto" else dtype
     # Inside the unfinished export, so that whatever ends the process, nothing of it is left elsewhere.
     with tempfile.TemporaryDirectory(prefix=".merged-", dir=folder) as scratch:
+        # The converter writes the folder's name into the GGUF, so that a random one would make no two exports equal.
+        source = Path(scratch) / trained.base.portable_name.rpartition("/")[2]
+        source.mkdir()
         # float32: each weight is then rounded once, to what is stored.
-        plain = merged.write(trained, "float32", Path(scratch))
-        trained.tokenizer.save_pretrained(scratch)
+        plain = merged.write(trained, "float32", source)
+        trained.tokenizer.save_pretrained(source)
         own = trained.base.folder / "tokenizer.model"
         if own.is_file() and not trained.added_tokens:  # it would hide the added ones, which tokenizer.json has
-            shutil.copyfile(own, Path(scratch) / own.name)
+            shutil.copyfile(own, source / own.name)
         convert(
-            Path(scratch),
+            source,
             folder / MODEL,
             stored=stored,
             name=trained.base.portable_name,
