@@ -192,7 +192,7 @@ def test_problems_are_kept_up_to_a_limit_and_the_others_counted(folder, monkeypa
 def test_problems_beyond_the_limit_are_counted_in_words(folder, monkeypatch):
     monkeypatch.setattr(gather_module, "MOST_PROBLEMS", 2)
     path = write_jsonl(folder / "a.jsonl", [{"messages": []}] * 1005)
-    with pytest.raises(Exception, match="1,003 more rows are wrong; this list ends here"):
+    with pytest.raises(Exception, match="1,005 rows are wrong; the first 2 are listed"):
         prepare_path(path)
 
 

@@ -368,7 +368,7 @@ def digest_of(folder: Path, rows: list[dict[str, Any]] = ROWS, **changed: Any) -
         {"max_length": 20, "overflow": "truncate"},
         {"train_on": "all"},
         {"validation": 0.5},
-        {"tokenizer": tiny_tokenizer(template=CHATML.replace("user", "human").replace("'role']", "'role'] + ':'"))},
+        {"tokenizer": tiny_tokenizer(template=CHATML.replace("<|im_end|>\n", "<|im_end|>\n\n"))},
     ],
 )
 def test_the_digest_changes_with_whatever_is_trained_on(changed, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 import torch
 
 from ftkit.data.prepare import prepare
+from ftkit.data.settings import encoder_settings
 from ftkit.evaluate.generation import generate
 from ftkit.evaluate.loss import mean_loss
 from ftkit.methods import LoRAMethod
 from ftkit.models.load import load_model
-from ftkit.models.tokenizer import load_tokenizer, template_names, wants_bos
+from ftkit.models.tokenizer import load_tokenizer
 from ftkit.recipe import DataSection
 from ftkit.train import trainer as trainer_module
 from ftkit.train.checkpoint import newest_checkpoint
@@ -38,7 +40,10 @@ def prepared(tokenizer):
     if not ROWS.is_file():
         pytest.skip(f"needs the project's shared rows beside the repository: {ROWS.relative_to(ROWS.parents[3])}")
     section = DataSection.model_validate({"train": [{"path": str(ROWS), "max_rows": 24}], "validation": 0.2})
-    return prepare(section, tokenizer, bos_wanted=wants_bos(tokenizer), template_names=template_names())
+    encoder = encoder_settings(
+        tokenizer, train_on="assistant", allow_control_tokens=False, today=datetime.date(2026, 1, 1)
+    )
+    return prepare(section, encoder)
 
 
 def attached(smollm2, dropout=0.0):

@@ -288,7 +288,7 @@ def test_an_export_whose_template_lost_the_default_fails_verification(thinking, 
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "files": list_files(folder)}))
 
-    assert {check.name for check in ftkit.verify(folder).failures} == {"chat_template"}
+    assert {check.name for check in ftkit.verify(folder).failures} == {"chat_template", "token_contract"}
 
 
 # Resuming
