@@ -36,7 +36,7 @@ def test_every_tensor_and_the_config_equal_those_merged_in_memory(case, family, 
     streamed = []
     monkeypatch.setattr(merged, "stream", lambda *args, **named: streamed.append(1) or STREAM(*args, **named))
     trained: Any = SimpleNamespace(
-        model=model, method=method, base=SimpleNamespace(folder=bases / family), added_tokens={}
+        model=model, method=method, base=SimpleNamespace(folder=bases / family), added_tokens={}, prefix_ids=[]
     )
     for folder in ("streamed", "whole"):
         (tmp_path / folder).mkdir()

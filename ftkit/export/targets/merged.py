@@ -37,6 +37,7 @@ def write(trained: Trained, dtype: str, folder: Path) -> Written:
         dtype: Of the weights; ``auto`` for the base checkpoint's own.
         folder: Where to.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     stored = checkpoint_dtype(trained.base.folder) if dtype == "auto" else dtype
     bases = trained.method.merge_bases
     if len(bases) == 1:
