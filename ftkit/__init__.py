@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ftkit.api import Run, check, open_run, resume, run
     from ftkit.errors import FtkitError
-    from ftkit.export.verify import verify_export as verify
     from ftkit.methods import load_adapter
+    from ftkit.pipeline.bundling import Packing, bundle, unbundle, verify
     from ftkit.pipeline.data_view import DataView, open_data
     from ftkit.pipeline.endpoint import verify_endpoint
+    from ftkit.pipeline.pushing import push
     from ftkit.pipeline.target import Target, open_target
     from ftkit.recipe import (
         AdapterRecipe,
@@ -45,7 +46,11 @@ _HOMES = {
     "DataView": "ftkit.pipeline.data_view",
     "open_target": "ftkit.pipeline.target",
     "Target": "ftkit.pipeline.target",
-    "verify": "ftkit.export.verify:verify_export",
+    "verify": "ftkit.pipeline.bundling",
+    "bundle": "ftkit.pipeline.bundling",
+    "unbundle": "ftkit.pipeline.bundling",
+    "Packing": "ftkit.pipeline.bundling",
+    "push": "ftkit.pipeline.pushing",
     "verify_endpoint": "ftkit.pipeline.endpoint",
     "FtkitError": "ftkit.errors",
     "load_adapter": "ftkit.methods",
@@ -60,9 +65,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "AdapterRecipe", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "PrefixRecipe", "PromptRecipe",
-    "QLoRARecipe", "Recipe", "Run", "Target", "check", "load_adapter", "load_recipe", "open_data", "open_run",
-    "open_target", "resume", "run", "verify", "verify_endpoint",
+    "AdapterRecipe", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "Packing", "PrefixRecipe",
+    "PromptRecipe", "QLoRARecipe", "Recipe", "Run", "Target", "bundle", "check", "load_adapter", "load_recipe",
+    "open_data", "open_run", "open_target", "push", "resume", "run", "unbundle", "verify", "verify_endpoint",
 ]  # fmt: skip
 
 

@@ -67,9 +67,9 @@ class Run:
         """Give an export of this kind, verified.
 
         Args:
-            kind: ``adapter`` or ``merged``.
+            kind: ``adapter``, ``merged``, ``gguf`` or ``gguf-adapter``.
             output: A new folder; None for the one that the recipe already asked for.
-            dtype: Of merged weights.
+            dtype: Of the stored weights.
 
         Raises:
             VerificationError: It does not behave like the trained model.

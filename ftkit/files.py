@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ftkit.errors import OutputError, ResourceError
 from ftkit.units import format_bytes
@@ -64,6 +64,31 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
     write_text(path, to_json(value))
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream to fill; the file appears under ``path`` complete, or not at all.
+
+    Raises:
+        OutputError: Something stands there already.
+    """
+    if path.exists():
+        raise OutputError(
+            f"{path}: exists already", fix="Choose another output, or delete it. ftkit never overwrites one."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL_PREFIX)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+        _settle(Path(partial))
+        Path(partial).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(partial).unlink()
+        raise
+    sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -185,4 +210,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 f"{folder}: another process is working in this folder",
                 fix="Wait for it to end, or choose another output.",
             ) from None
+        yield
+
+
+@contextlib.contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a file for this process, after whoever holds it now; the system lets go when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
         yield

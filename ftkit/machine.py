@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from pathlib import Path
@@ -24,6 +25,17 @@ def available_memory_bytes() -> int:
         if limit.isdigit():
             available = min(available, max(0, int(limit) - int(used)))
     return available
+
+
+def give_back_freed_memory() -> None:
+    """Let the C library return what is free on its heap to the system; does nothing elsewhere than on glibc.
+
+    It keeps freed blocks of some megabytes; where each is of another size than the last, none is ever used again.
+    """
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return
 
 
 def cpu_has_fast_bfloat16() -> bool:

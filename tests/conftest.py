@@ -7,6 +7,9 @@ import shutil
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: threads of several processes, each waiting by spinning, hold each other up.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # What tests tokenise is no use to the person whose machine they run on.
 os.environ["FTKIT_TOKEN_CACHE"] = tempfile.mkdtemp(prefix="ftkit-test-tokens-")

@@ -18,6 +18,7 @@ from transformers import (
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
 )
 
 CHATML = (
@@ -69,29 +70,38 @@ def tiny_tokenizer(*, template: str | None = CHATML, bos: bool = False, pad_is_e
     return tokenizer
 
 
-def tiny_config(family: str, vocabulary: int) -> Any:
-    """A config of the family with two narrow layers."""
+def tiny_config(family: str, vocabulary: int, **changes: Any) -> Any:
+    """A config of the family with two narrow layers; ``changes`` to its sizes."""
+    sizes = SIZES | changes
     ids = {"vocab_size": vocabulary, "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 2}
     if family == "llama":
-        return LlamaConfig(**SIZES, **ids, tie_word_embeddings=True)
+        return LlamaConfig(**sizes, **ids, tie_word_embeddings=True)
     if family == "qwen2":
-        return Qwen2Config(**SIZES, **ids, tie_word_embeddings=False)
+        return Qwen2Config(**sizes, **ids, tie_word_embeddings=False)
+    if family == "qwen3":
+        return Qwen3Config(**({"head_dim": 16} | sizes), **ids, tie_word_embeddings=True)
     if family == "mistral":
-        return MistralConfig(**SIZES, **ids, sliding_window=None)
+        return MistralConfig(**sizes, **ids, sliding_window=None)
     if family == "gemma2":
-        return Gemma2Config(**SIZES, **ids, head_dim=8, query_pre_attn_scalar=8)
+        return Gemma2Config(**({"head_dim": 8} | sizes), **ids, query_pre_attn_scalar=8)
     if family == "gpt2":
         return GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=512, **ids)
     raise ValueError(family)
 
 
 def tiny_model_folder(
-    folder: Path, family: str = "llama", *, seed: int = 0, dtype: str = "float32", tokenizer: Any = None
+    folder: Path,
+    family: str = "llama",
+    *,
+    seed: int = 0,
+    dtype: str = "float32",
+    tokenizer: Any = None,
+    **changes: Any,
 ) -> Path:
     """A complete model folder: weights, config, tokenizer with template, generation config."""
     tokenizer = tokenizer or tiny_tokenizer()
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(tiny_config(family, len(tokenizer)))
+    model = AutoModelForCausalLM.from_config(tiny_config(family, len(tokenizer), **changes))
     with torch.no_grad():  # transformers draws tiny weights whose logits hardly differ; spread them
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -10,6 +10,7 @@ import typer
 
 import ftkit
 from ftkit.cli import (
+    chat,
     check,
     data,
     doctor,
@@ -20,7 +21,9 @@ from ftkit.cli import (
     recipes,
     resume,
     schema,
+    serve,
     train,
+    unbundle,
     verify,
 )
 from ftkit.cli.output import guarded
@@ -59,8 +62,11 @@ VERBS: dict[str, Any] = {
     "resume": resume.resume,
     "eval": evaluate.evaluate,
     "generate": generate.generate,
+    "chat": chat.chat,
     "export": export.export,
+    "unbundle": unbundle.unbundle,
     "verify": verify.verify,
+    "serve": serve.serve,
     "schema": schema.schema,
     "doctor": doctor.doctor,
 }

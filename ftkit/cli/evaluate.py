@@ -10,7 +10,7 @@ import typer
 from ftkit.cli.output import Json, Quiet, print_json
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - a parameter an option
     target: Annotated[str, typer.Argument(help="A run, an export, or a model.")],
     data: Annotated[Path, typer.Option("--data", help="A data file or folder.")],
     metric: Annotated[
@@ -19,6 +19,9 @@ def evaluate(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest generated answer.")] = 256,
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Longest row in tokens; a run's own, else 1024.", show_default=False)
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder with an adapter's base model.", metavar="FOLDER")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -38,7 +41,7 @@ def evaluate(
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens}
     if max_length is not None:
         settings["max_length"] = max_length
-    outcome = open_target(target).evaluate(data, metrics=metric or [], settings=settings)
+    outcome = open_target(target, base=base).evaluate(data, metrics=metric or [], settings=settings)
     if as_json:
         print_json(outcome)
     else:

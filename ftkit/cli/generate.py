@@ -19,6 +19,9 @@ def generate(
         Path | None, typer.Option("--input", help="A file: one prompt a line, or JSONL with a prompt field.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder with an adapter's base model.", metavar="FOLDER")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -42,7 +45,7 @@ def generate(
     from ftkit.pipeline.target import open_target
 
     show_notices(quiet=quiet)
-    answers = open_target(target).generate(prompts, max_new_tokens=max_new_tokens)
+    answers = open_target(target, base=base).generate(prompts, max_new_tokens=max_new_tokens)
     if as_json:
         print_json(asdict(answers[0]) if prompt is not None else [asdict(answer) for answer in answers])
     else:

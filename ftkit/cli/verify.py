@@ -12,8 +12,14 @@ from ftkit.cli.output import Json, Quiet, print_json
 from ftkit.errors import UsageError, VerificationError
 
 
-def verify(
-    folder: Annotated[Path, typer.Argument(help="An export folder.")],
+def verify(  # noqa: PLR0913 - a parameter an option
+    folder: Annotated[Path, typer.Argument(help="An export folder, or a bundle's file.")],
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder with an adapter's base model.", metavar="FOLDER")
+    ] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="Check a bundle's signature with this key first.", metavar="KEY")
+    ] = None,
     endpoint: Annotated[
         str | None,
         typer.Option(
@@ -31,11 +37,13 @@ def verify(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check bytes, tokenizer, chat template and logits of an export, in a fresh process without network.
+    """Check bytes, tokenizer, chat template and logits of an export or bundle, in a fresh process without network.
 
     With --endpoint: check that a running server makes of prompts the very tokens that training did; loads nothing.
     """
     if endpoint is not None:
+        if base is not None or public_key is not None:
+            raise UsageError("--base and --public-key are for exports on disk", fix="Leave out --endpoint.")
         from ftkit.pipeline.endpoint import verify_endpoint
 
         served = verify_endpoint(
@@ -52,11 +60,11 @@ def verify(
     for option, value in (("--model", model), ("--api-key-env", api_key_env), ("--timeout", timeout)):
         if value is not None:
             raise UsageError(f"{option} is for servers", fix="Name one with --endpoint URL.")
-    from ftkit.export.verify import verify_export
     from ftkit.notices import show_notices
+    from ftkit.pipeline.bundling import verify as check
 
     show_notices(quiet=quiet)
-    outcome = verify_export(folder)
+    outcome = check(folder, base=base, public_key=public_key)
     _report(outcome, [_in_words(check) for check in outcome.checks], as_json=as_json, quiet=quiet)
     if not outcome.passed:
         failed = ", ".join(check.name for check in outcome.failures)

@@ -27,7 +27,9 @@ class EncoderSettings:
         tokenizer_json: The tokenizer as ``tokenizers`` serialises it.
         chat_template: In its final form; several by name, as some tokenizers have them; None where there is none.
         special_tokens: ``bos_token``, ``eos_token`` and the like, as templates read them.
-        bos_id: What the tokenizer puts in front of plain text; None where it puts nothing.
+        bos_id: That the tokenizer puts in front of plain text; None where it puts none.
+        prompt_ids: What it puts before BOS, or where it puts no BOS: the tokens of a soft prompt. They count towards
+            no loss.
         eos_id: What ends plain text; None where the tokenizer has none.
         control_ids: Ids of control tokens, ascending.
         train_on: ``assistant``: every answer. ``last``: the last one. ``all``: every token.
@@ -40,6 +42,7 @@ class EncoderSettings:
     chat_template: str | dict[str, str] | None
     special_tokens: dict[str, str]
     bos_id: int | None
+    prompt_ids: list[int]
     eos_id: int | None
     control_ids: list[int]
     train_on: TrainOn
@@ -78,7 +81,7 @@ class Encoded:
     Attributes:
         ids: Token ids.
         spans: Ranges of tokens that count towards the loss, ascending and disjoint; never token 0, as nothing comes
-            before it to predict it from.
+            before it to predict it from, nor a soft prompt and the token after it, which is token 0 without one.
         answer_start: Where the last trained answer begins; the ids before it are the prompt that a server sends.
         stop_id: The token that ends that answer.
         turn: Its index in the sample's turns.
@@ -103,6 +106,7 @@ class Encoder:
         self._text = TextEncoder(settings.tokenizer_json)
         self._control = ControlTokens(self._text, settings.control_ids, settings.special_tokens.get("unk_token"))
         self._bos = [] if settings.bos_id is None else [settings.bos_id]
+        self._soft = list(settings.prompt_ids)
 
     @cached_property
     def _epilogue(self) -> str:
@@ -150,14 +154,14 @@ class Encoder:
         *before, said = sample.turns
         if sample.kind != "text":
             trained_turns(sample.turns, self.settings.train_on)  # or there is nothing to learn here
-        prompt = self._bos + [token for turn in before for token in self._text.ids(turn.content)]
+        prompt = self._soft + self._bos + [token for turn in before for token in self._text.ids(turn.content)]
         ids = [*prompt, *self._text.ids(said.content), eos]
         self._require_one_bos(ids)
         answer_start = 0 if sample.kind == "text" else len(prompt)
         counted = 0 if self.settings.train_on == "all" else answer_start
         return Encoded(
             ids=ids,
-            spans=_merged([(counted, len(ids))]),
+            spans=_merged([(counted, len(ids))], self._first(ids)),
             answer_start=answer_start,
             stop_id=eos,
             turn=len(before),
@@ -184,7 +188,7 @@ class Encoder:
         last = rendered.answers[-1]
         return Encoded(
             ids=tokens.ids,
-            spans=_merged(spans),
+            spans=_merged(spans, self._first(tokens.ids)),
             answer_start=tokens.at(last.begin),
             stop_id=tokens.ids[tokens.at(last.end) - 1],
             turn=last.turn,
@@ -203,8 +207,13 @@ class Encoder:
             )
         return tokens
 
+    def _first(self, ids: Sequence[int]) -> int:
+        """The first token that can count."""
+        return 1 + (len(self._soft) if ids[: len(self._soft)] == self._soft else 0)
+
     def _require_one_bos(self, ids: Sequence[int]) -> None:
-        if self._bos and ids[:2] == self._bos * 2:
+        start = self._first(ids) - 1
+        if self._bos and ids[start : start + 2] == self._bos * 2:
             raise RenderFault("BOS stands twice at the start", "Remove bos_token from the data or the template.")
 
     def _require_stop(self, text: str, answer: Answer, tokens: _Tokens) -> None:
@@ -299,10 +308,10 @@ def _counted(answer: Answer, tokens: _Tokens) -> Iterator[tuple[int, int]]:
     yield stop - 1, stop
 
 
-def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ascending and disjoint, without empty ones and without token 0."""
+def _merged(spans: Sequence[tuple[int, int]], first: int) -> list[tuple[int, int]]:
+    """Ascending and disjoint, without empty ones and without what comes before the first token that can count."""
     merged: list[tuple[int, int]] = []
-    for start, end in sorted((max(start, 1), end) for start, end in spans):
+    for start, end in sorted((max(start, first), end) for start, end in spans):
         if merged and start <= merged[-1][1]:
             merged[-1] = merged[-1][0], max(end, merged[-1][1])
         elif start < end:

@@ -35,12 +35,14 @@ def encoder_settings(
     added: dict[int, Any] = tokenizer.added_tokens_decoder
     control_ids = {index for index, token in added.items() if token.special} | set(tokenizer.all_special_ids)
     bos = tokenizer.bos_token_id
-    begins_with_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    front = _in_front(tokenizer)
+    begins_with_bos = bos is not None and front[-1:] == [bos]
     return EncoderSettings(
         tokenizer_json=_json(tokenizer.backend_tokenizer),
         chat_template=tokenizer.chat_template,
         special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         bos_id=bos if begins_with_bos else None,
+        prompt_ids=front[:-1] if begins_with_bos else front,
         eos_id=tokenizer.eos_token_id,
         control_ids=sorted(control_ids),
         train_on=train_on,
@@ -48,6 +50,13 @@ def encoder_settings(
         today=today.isoformat(),
         known_templates=list(known_templates),
     )
+
+
+def _in_front(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts in front of plain text: BOS, a soft prompt's tokens, or nothing."""
+    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    starts = (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
+    return list(whole[: next(starts, 0)])
 
 
 def _json(raw: Tokenizer) -> str:

@@ -36,13 +36,19 @@ class Answer:
     wall_s: float
 
 
-def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase, *, bos_wanted: bool) -> list[int]:
-    """One user turn as token ids: through the chat template, or as plain text where there is none."""
+def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase, *, in_front: Sequence[int] = ()) -> list[int]:
+    """One user turn as token ids: through the chat template, or as plain text where there is none.
+
+    Args:
+        prompt: What the user says.
+        tokenizer: With the template.
+        in_front: What stands before plain text (see `ftkit.models.tokenizer.text_prefix`); templates write it
+            themselves.
+    """
     if tokenizer.chat_template is not None:
         text = render_chat(tokenizer, (Turn(role="user", content=prompt),), ask=True)
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    begin = [tokenizer.bos_token_id] if bos_wanted else []
-    return begin + list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    return [*in_front, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
 
 
 @torch.no_grad()

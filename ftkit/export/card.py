@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftkit.export.manifest import ExportManifest
+from ftkit.models.known import KNOWN_MODELS
 
 _LOAD = {
     "adapter": """from peft import AutoPeftModelForCausalLM
@@ -18,10 +19,47 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 base = AutoModelForCausalLM.from_pretrained("{base}")
 model = ftkit.load_adapter(base, "{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
+    "gguf": """llama-server -m {folder}/model.gguf --jinja
+ollama create my-model -f {folder}/Modelfile""",
+    "gguf-adapter": """# base.gguf: {base} itself as a GGUF
+llama-server -m base.gguf --lora {folder}/adapter.gguf --jinja \\
+  --chat-template-file {folder}/chat_template.jinja""",
     "merged": """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
+    "nf4": """# pip install transformers accelerate bitsandbytes; config.json says how the weights are stored
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{folder}", device_map="auto")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
+    "onnx": """# pip install onnxruntime-genai
+import json
+import onnxruntime_genai as og
+
+model = og.Model("{folder}")
+tokenizer = og.Tokenizer(model)
+messages = [{{"role": "user", "content": "Hello"}}]
+prompt = tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
+settings = og.GeneratorParams(model)
+settings.set_search_options(max_length=512, do_sample=False)
+generator = og.Generator(model, settings)
+generator.append_tokens(tokenizer.encode(prompt))
+stream = tokenizer.create_stream()
+while not generator.is_done():
+    generator.generate_next_token()
+    print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)""",
+}
+
+
+_LIBRARIES = {
+    "adapter": "peft",
+    "bottleneck": "ftkit",
+    "gguf": "llama.cpp",
+    "gguf-adapter": "llama.cpp",
+    "merged": "transformers",
+    "nf4": "transformers",
+    "onnx": "onnxruntime-genai",
 }
 
 
@@ -33,11 +71,11 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
         facts: ``data`` (the data report), ``metrics`` {before, after} and ``losses`` {before, after}.
     """
     form = "bottleneck" if (manifest.kind, manifest.recipe) == ("adapter", "adapter") else manifest.kind
-    library = {"adapter": "peft", "bottleneck": "ftkit", "merged": "transformers"}[form]
+    library = _LIBRARIES[form]
     base = manifest.base["name"]
     data = facts["data"]
     lines = [
-        "---", f"base_model: {base}", f"library_name: {library}", "pipeline_tag: text-generation",
+        "---", *_hub_base(manifest.base), f"library_name: {library}", "pipeline_tag: text-generation",
         "tags: [ftkit, " + manifest.recipe + "]", "---", "",
         f"# {base}, tuned with {manifest.recipe} ({manifest.kind})", "",
         f"Trained from `{base}` (revision `{manifest.base['revision']}`, weights SHA-256 "
@@ -52,13 +90,15 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
     if known:
         lines += ["| held-back rows | before | after |", "|---|---|---|"]
         lines += [f"| {name} | {both['before']:.4g} | {both['after']:.4g} |" for name, both in known] + [""]
-    lines += ["## Load it", "", "```python", _LOAD[form].format(folder="this-folder", base=base), "```", ""]
+    language = "bash" if library == "llama.cpp" else "python"
+    lines += ["## Load it", "", f"```{language}", _LOAD[form].format(folder="this-folder", base=base), "```", ""]
     if manifest.quantization:
         lines += [
             "The adapter was trained on a quantised base. Load the base with",
             f"`BitsAndBytesConfig(**{manifest.quantization})`; on the full-precision base it is another model.", "",
         ]  # fmt: skip
     lines += [
+        *_quality_lines(manifest),
         *_vocabulary_lines(manifest),
         f"Answers end with token ids {manifest.stop_tokens}, as generation_config.json says.", "",
         "## Check it", "", "`ftkit verify .` compares bytes, tokenizer, chat template and logits with what the",
@@ -67,12 +107,43 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _quality_lines(manifest: ExportManifest) -> list[str]:
+    """What storing the weights in few bits cost, where it was measured."""
+    loss = manifest.notes.get("quality_loss")
+    if loss is None:
+        return []
+    return [
+        f"The weights are stored as {manifest.dtype}. Against the trained model, on {loss['positions']} positions of "
+        f"the held-back rows: mean KL divergence of the next token {loss['kl_mean']:.2g} nats, the same most likely "
+        f"token at {100 * loss['top1_agreement']:.1f} % of all positions, {loss['greedy_equal']} of {loss['greedy']} "
+        "greedy answers equal.", "",
+    ]  # fmt: skip
+
+
+def _hub_base(base: dict[str, Any]) -> list[str]:
+    """The card's link to the base; none for a folder, as the hub refuses cards that link to no model of its own."""
+    if base["name"] in KNOWN_MODELS:
+        return [f"base_model: {KNOWN_MODELS[base['name']].hub_id}"]
+    is_hub_id = base["revision"] is not None and base["name"].count("/") == 1
+    return [f"base_model: {base['name']}"] if is_hub_id else []
+
+
 def _vocabulary_lines(manifest: ExportManifest) -> list[str]:
     lines = []
-    if manifest.added_tokens:
+    if manifest.prefix_ids:
+        front = manifest.prefix_ids
         lines += [
-            f"The vocabulary has {len(manifest.added_tokens)} tokens more than the base's (ids "
-            f"{manifest.added_tokens}); their rows were trained and are part of this export.", "",
+            f"Its soft prompt is {len(front)} tokens of the vocabulary, ids {front[0]} to {front[-1]}. They stand in",
+            "front of every text, before any BOS: the chat template writes them, and for plain text the tokenizer",
+            "does. An engine must add nothing in front of a rendered chat, and one that does not use the tokenizer's",
+            "post-processor must be given them with a plain text. They are never sampled: the output head, which is",
+            "not tied to the embedding, has rows of their own for that.", "",
+        ]  # fmt: skip
+    trained = [token for token in manifest.added_tokens if token not in manifest.prefix_ids]
+    if trained:
+        lines += [
+            f"The vocabulary has {len(trained)} tokens more than the base's (ids {trained}); their rows were trained "
+            "and are part of this export.", "",
         ]  # fmt: skip
     if manifest.chat_template_kwargs:
         lines += [

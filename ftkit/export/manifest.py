@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ftkit.errors import Problem, VerificationError
 from ftkit.files import files_in, inside, sha256_file
+from ftkit.recipe.sections import ExportKind
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 VERIFY = "verify.json"
+# The hub adds the one to every repository and its client the other to every download; no loader reads them.
+HUB_FILES = (".gitattributes", ".cache/huggingface/*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +25,10 @@ class ExportManifest:
     """The fields of manifest.json; `ftkit verify` trusts nothing but these and the bytes on disk.
 
     Attributes:
-        kind: ``adapter`` or ``merged``.
+        kind: Of the export; a key of `ftkit.export.targets.TARGETS`.
         recipe: Name of the recipe's method.
         method: Its settings.
-        base: Name, revision and sha256 of the base model's weights.
+        base: Name, revision, sha256 of the weights and licence (None where none is stated) of the base model.
         recipe_digest: Of the resolved recipe.
         data_digest: Of the token ids and labels that were trained and validated on.
         tokenizer_digest: Of the tokenizer's serialised form.
@@ -33,8 +37,10 @@ class ExportManifest:
         quantization: Arguments of BitsAndBytesConfig that the base must be loaded with; None for none.
         stop_tokens: Ids that end an answer.
         added_tokens: Ids that the base's vocabulary does not have.
+        prefix_ids: Those of them that tokenizer and template put in front of every text, BOS included: a soft prompt.
         chat_template_kwargs: Defaults of template variables, which stand in the exported template itself.
         token_contract_digest: Of what token_contract.json says; None in exports that have none.
+        notes: What the target records beside, such as how a merge was chosen.
         files: Size and sha256 by path, every file but manifest.json and verify.json.
         versions: Of the libraries that wrote it.
     """
@@ -51,8 +57,10 @@ class ExportManifest:
     quantization: dict[str, Any] | None
     stop_tokens: list[int]
     added_tokens: list[int] = field(default_factory=list)
+    prefix_ids: list[int] = field(default_factory=list)
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     token_contract_digest: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -90,6 +98,8 @@ def read_manifest(folder: Path) -> ExportManifest:
         raise VerificationError(f"{path}: is of another format than {FORMAT_VERSION}", fix="Use a matching ftkit.")
     try:
         manifest = ExportManifest(**values)
+        if manifest.kind not in get_args(ExportKind):
+            raise ValueError(f"{manifest.kind!r} is no kind of export that this ftkit knows")
         for name in manifest.files:
             inside(folder, name)
     except (TypeError, ValueError) as error:
@@ -109,12 +119,22 @@ def file_problems(folder: Path, manifest: ExportManifest) -> list[Problem]:
         elif sha256_file(path) != facts["sha256"]:
             problems.append(Problem(where=name, what="has other bytes than were exported"))
     extra = set(files_in(folder)) - set(manifest.files) - {MANIFEST, VERIFY}
-    return problems + [Problem(where=name, what="was not exported by ftkit") for name in sorted(extra)]
+    strange = sorted(name for name in extra if not any(fnmatchcase(name, pattern) for pattern in HUB_FILES))
+    return problems + [Problem(where=name, what="was not exported by ftkit") for name in strange]
 
 
 def library_versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    names = ("ftkit", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors")
+    names = [
+        "ftkit",
+        "torch",
+        "transformers",
+        "peft",
+        "bitsandbytes",
+        "tokenizers",
+        "safetensors",
+        "llama-cpp-python",
+    ]
     found = {}
     for name in names:
         try:

@@ -17,12 +17,21 @@ PROCESS = Path(__file__).with_name("verify_process.py")
 TIMEOUT_S = 1800
 
 
+def read_found(out: Path) -> dict[str, Any]:
+    """What a reader wrote, its answers to a token contract under ``contract``."""
+    found: dict[str, Any] = json.loads((out / "found.json").read_text(encoding="utf-8"))
+    if (out / "contract.json").is_file():
+        found["contract"] = json.loads((out / "contract.json").read_text(encoding="utf-8"))
+    return found
+
+
 @contextlib.contextmanager
-def read_alone(job: dict[str, Any]) -> Iterator[Path]:
-    """Run ``verify_process.py``, which has nothing of ftkit and no network.
+def read_alone(job: dict[str, Any], script: Path = PROCESS) -> Iterator[Path]:
+    """Run ``verify_process.py`` or another reader; they have nothing of ftkit and no network.
 
     Args:
         job: What to read and to measure; see that file.
+        script: The reader.
 
     Yields:
         The folder with what it found; gone afterwards.
@@ -35,7 +44,7 @@ def read_alone(job: dict[str, Any]) -> Iterator[Path]:
         written = Path(scratch) / "job.json"
         written.write_text(json.dumps(job), encoding="utf-8")
         # -P -E: neither the script's folder nor PYTHONPATH can slip a module in.
-        command = [sys.executable, "-P", "-E", str(PROCESS), str(written), scratch]
+        command = [sys.executable, "-P", "-E", str(script), str(written), scratch]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]

@@ -9,55 +9,36 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
-from ftkit.errors import FtkitError, ModelError, VerificationError
-from ftkit.export.manifest import VERIFY, ExportManifest, file_problems, read_manifest
-from ftkit.export.probes import GREEDY_TOKENS, Probes
-from ftkit.export.process import read_alone
-from ftkit.export.token_contract import TokenContract, describe_contract_difference, read_contract, token_names
+from ftkit.errors import FtkitError, MissingPartError, VerificationError
+from ftkit.export.base import find_export_base
+from ftkit.export.checks import (
+    Check,
+    check_base,
+    check_contract,
+    check_differs,
+    check_engine,
+    check_engine_texts,
+    check_files,
+    check_greedy,
+    check_logits,
+    check_silence,
+    check_template,
+    check_tokenizer,
+)
+from ftkit.export.engine_tokens import engine_texts
+from ftkit.export.limits import LIMITS
+from ftkit.export.manifest import VERIFY, ExportManifest, read_manifest
+from ftkit.export.measure import Artefact, measure
+from ftkit.export.probes import Probes
+from ftkit.export.targets import TARGETS
+from ftkit.export.token_contract import TokenContract, read_contract
 from ftkit.export.write import VERIFICATION
 from ftkit.files import write_json
 from ftkit.methods import ADAPTER_LOADERS
-from ftkit.models.find import BaseModel, find_base
-from ftkit.models.tokenizer import chat_template_digest, load_tokenizer, tokenizer_digest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How far an export may be from the trained model.
-
-    Both compute in float32; what differs is the rounding of the stored weights. Measured on SmolLM2-135M (max
-    |Δlogit|, mean KL): float32 2e-4 and below 1e-7; bfloat16 0.34 and 2e-4; the limits leave room for deeper models.
-    int8: the arithmetic itself rounds every layer's activations: 3.9 and 0.045 between the live model and its own
-    weights.
-    """
-
-    max_abs_diff: float
-    kl_mean: float
-    top1_agreement: float
-
-
-LIMITS = {
-    "float32": Limits(max_abs_diff=5e-3, kl_mean=1e-6, top1_agreement=0.995),
-    "float16": Limits(max_abs_diff=0.3, kl_mean=3e-4, top1_agreement=0.98),
-    "bfloat16": Limits(max_abs_diff=2.0, kl_mean=5e-3, top1_agreement=0.95),
-    "int8": Limits(max_abs_diff=15.0, kl_mean=0.2, top1_agreement=0.8),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One entry of verify.json."""
-
-    name: str
-    passed: bool
-    value: Any = None
-    limit: Any = None
-    detail: str = ""
+from ftkit.models.find import BaseModel
+from ftkit.models.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,62 +58,32 @@ class Verification:
         return [check for check in self.checks if not check.passed]
 
 
-def verify_export(folder: Path) -> Verification:
+def verify_export(folder: Path, *, base: Path | None = None) -> Verification:
     """Check an export and write verify.json into it (where the folder can be written).
 
     The artefact is loaded in a fresh process with transformers and PEFT alone and without network.
 
+    Args:
+        folder: Of the export.
+        base: Folder with an adapter's base model; None to look where `find_export_base` does.
+
     Raises:
         VerificationError: There is no readable manifest.
         ModelError: An adapter's base model is not to be found.
+        MissingPartError: The engine that it is for, or what its reader needs, is not installed.
     """
     manifest = read_manifest(folder)
-    checks = [_check_files(folder, manifest)]
-    base = None
-    if manifest.kind == "adapter":
-        base = find_export_base(folder, manifest)
-        checks.append(_check_base(base, manifest))
-    checks += _check_behaviour(folder, manifest, base)
+    TARGETS[manifest.kind].require_parts(manifest.kind)
+    checks = [check_files(folder, manifest)]
+    found = None
+    if TARGETS[manifest.kind].on_base:
+        found = find_export_base(folder, manifest, base)
+        checks.append(check_base(found, manifest))
+    checks += _check_behaviour(folder, manifest, found)
     outcome = Verification(passed=all(check.passed for check in checks), checks=tuple(checks))
     with contextlib.suppress(PermissionError, OSError):  # a read-only medium can still be verified
         write_json(folder / VERIFY, outcome.to_dict())
     return outcome
-
-
-def find_export_base(folder: Path, manifest: ExportManifest) -> BaseModel:
-    """The base model of an adapter: where it was on the machine that wrote it, else by its portable name.
-
-    Raises:
-        ModelError: Neither is here.
-    """
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VerificationError(
-            f"{folder}: adapter_config.json cannot be read: {error}", fix="Export again."
-        ) from None
-    for name in (config.get("base_model_name_or_path"), manifest.base["name"]):
-        try:
-            return find_base(name, manifest.base["revision"] if name == manifest.base["name"] else None)
-        except (ModelError, TypeError):
-            continue
-    raise ModelError(
-        f"{folder}: its base model {manifest.base['name']} (SHA-256 {manifest.base['sha256'][:16]}…) is not here",
-        fix="Fetch it (`ftkit models pull NAME`), or set base_model_name_or_path in adapter_config.json.",
-    )
-
-
-def _check_files(folder: Path, manifest: ExportManifest) -> Check:
-    problems = file_problems(folder, manifest)
-    return Check(
-        name="files", passed=not problems, value=len(manifest.files), detail="; ".join(map(str, problems[:10]))
-    )
-
-
-def _check_base(base: BaseModel, manifest: ExportManifest) -> Check:
-    same = base.sha256 == manifest.base["sha256"]
-    detail = "" if same else f"{base.folder} is not the base that this adapter was trained on"
-    return Check(name="base", passed=same, value=base.sha256, limit=manifest.base["sha256"], detail=detail)
 
 
 def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | None) -> list[Check]:
@@ -146,8 +97,15 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         probes = Probes.load(folder / VERIFICATION)
         fixtures = json.loads((folder / VERIFICATION / "texts.json").read_text(encoding="utf-8"))
         tokenizer = load_tokenizer(folder)
-        found, logits = _run_process(folder, manifest, base, probes, fixtures, contract)
-        distance = _distances(probes, logits)
+        wanted: dict[str, Any] = {"fixtures": fixtures}
+        if contract is not None:
+            wanted |= {"contract": contract.questions(), "clocks": [contract.clock]}
+        texts = engine_texts(tokenizer, fixtures, contract) if TARGETS[manifest.kind].own_tokenizer else None
+        asked = None if texts is None else texts.questions()
+        measured = measure(_artefact(folder, manifest, base), probes, wanted, asked)
+        found = measured.texts
+    except MissingPartError:
+        raise  # it says nothing about the export
     except (
         FtkitError,
         OSError,
@@ -161,45 +119,32 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         return [first, *(Check(name=name, passed=False, detail="not run: it does not load") for name in names[1:])]
     is_int8 = bool(manifest.quantization and manifest.quantization.get("load_in_8bit"))
     limits = LIMITS["int8" if is_int8 else manifest.dtype]
-    return [
+    checks = [
         Check(name="loads", passed=True),
-        _check_tokenizer(tokenizer, manifest, found, fixtures),
-        _check_template(tokenizer, manifest, found, fixtures),
-        _check_contract(folder, contract, contract_fault, found),
-        _check_logits(distance, limits),
-        _check_differs(distance),
-        _check_greedy(probes, found, distance["max_abs_diff"]),
+        check_tokenizer(tokenizer, manifest, found, fixtures),
+        check_template(tokenizer, manifest, found, fixtures),
+        check_contract(folder, manifest, contract, contract_fault, found),
+        *([] if texts is None else [check_engine(folder, manifest, tokenizer, found["engine"], texts)]),
+        check_logits(measured.distances, limits),
+        check_differs(measured.distances, limits),
+        check_greedy(probes, measured),
     ]
+    checks += [check_engine_texts(found, fixtures)] if "engine_texts" in found else []
+    return [*checks, check_silence(measured.distances)] if manifest.prefix_ids else checks
 
 
-def _run_process(
-    folder: Path,
-    manifest: ExportManifest,
-    base: BaseModel | None,
-    probes: Probes,
-    fixtures: dict[str, Any],
-    contract: TokenContract | None,
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    loader = ADAPTER_LOADERS.get(manifest.recipe) if manifest.kind == "adapter" else None
-    job = {
-        "folder": str(folder.resolve()),
-        "kind": manifest.kind,
-        "base_folder": None if base is None else str(base.folder),
-        "quantization": manifest.quantization,
-        "rows": max(manifest.added_tokens, default=-1) + 1,
-        "loader": None if loader is None else str(loader),
-        "greedy_tokens": GREEDY_TOKENS,
-        "probes": {"ids": probes.ids, "positions": probes.positions, "prompts": probes.prompts},
-        "fixtures": fixtures,
-        "contract": None if contract is None else contract.questions(),
-        "clocks": [] if contract is None else [contract.clock],
-    }
-    with read_alone(job) as out:
-        found = json.loads((out / "found.json").read_text(encoding="utf-8"))
-        if contract is not None:
-            (answers,) = json.loads((out / "contract.json").read_text(encoding="utf-8"))
-            found["contract"] = contract.with_answers(answers, contract.clock)
-        return found, load_file(out / "logits.safetensors")
+def _artefact(folder: Path, manifest: ExportManifest, base: BaseModel | None) -> Artefact:
+    return Artefact(
+        folder=folder,
+        kind=manifest.kind,
+        base_folder=None if base is None else base.folder,
+        quantization=manifest.quantization,
+        rows=max(manifest.added_tokens, default=-1) + 1,
+        loader=ADAPTER_LOADERS.get(manifest.recipe) if manifest.kind == "adapter" else None,
+        prefix_ids=tuple(manifest.prefix_ids),
+        reader=TARGETS[manifest.kind].reader,
+        prepare=TARGETS[manifest.kind].prepare,
+    )
 
 
 def _contract_of(folder: Path, manifest: ExportManifest) -> tuple[TokenContract | None, str]:
@@ -208,112 +153,3 @@ def _contract_of(folder: Path, manifest: ExportManifest) -> tuple[TokenContract 
         return read_contract(folder, manifest.token_contract_digest), ""
     except VerificationError as error:
         return None, str(error)
-
-
-def _distances(probes: Probes, logits: dict[str, Tensor]) -> dict[str, float]:
-    """How far the artefact is from the trained model and from the base, in float64 where sums are long."""
-    rows = range(len(probes.ids))
-    ours = torch.cat([logits[f"logits.{row}"] for row in rows]).double()
-    trained, base = torch.cat(probes.trained).double(), torch.cat(probes.base).double()
-    if ours.shape != trained.shape:
-        raise ValueError(f"the artefact has {ours.shape[-1]} logits, the trained model {trained.shape[-1]}")
-    if not bool(ours.isfinite().all()):
-        raise ValueError("some of its logits are NaN or infinite")
-    log_trained, log_ours = trained.log_softmax(-1), ours.log_softmax(-1)
-    top = torch.cat([logits[f"top.{row}"] for row in rows])
-    return {
-        "max_abs_diff": float((ours - trained).abs().max()),
-        "mean_abs_diff": float((ours - trained).abs().mean()),
-        "kl_mean": max(0.0, float((log_trained.exp() * (log_trained - log_ours)).sum(-1).mean())),
-        "top1_agreement": float((top == torch.cat(probes.top)).double().mean()),
-        "base_mean_abs_diff": float((ours - base).abs().mean()),
-        "trained_base_mean_abs_diff": float((trained - base).abs().mean()),
-    }
-
-
-def _check_tokenizer(
-    tokenizer: Any, manifest: ExportManifest, found: dict[str, Any], fixtures: dict[str, Any]
-) -> Check:
-    digest = tokenizer_digest(tokenizer)
-    wrong = [
-        entry["text"] for entry, ids in zip(fixtures["texts"], found["texts"], strict=True) if entry["ids"] != ids
-    ]
-    same = digest == manifest.tokenizer_digest and not wrong
-    detail = "" if same else f"other token ids than in training, for {wrong[0]!r}" if wrong else "other vocabulary"
-    return Check(name="tokenizer", passed=same, value=digest, limit=manifest.tokenizer_digest, detail=detail)
-
-
-def _check_template(
-    tokenizer: Any, manifest: ExportManifest, found: dict[str, Any], fixtures: dict[str, Any]
-) -> Check:
-    digest = chat_template_digest(tokenizer)
-    pairs = list(zip((chat["text"] for chat in fixtures["chats"]), found["chats"], strict=True))
-    wrong = next(((wanted, got) for wanted, got in pairs if wanted != got and wanted is not None), None)
-    stops = found["eos_token_id"]
-    stops = [stops] if isinstance(stops, int) else stops or []
-    unknown = [token for token in manifest.stop_tokens if token not in stops]
-    detail = ""
-    if wrong:
-        detail = f"renders {wrong[1]!r}, trained with {wrong[0]!r}"
-    elif digest != manifest.chat_template_digest:
-        detail = "the template's text differs from the one that was trained with"
-    elif unknown:
-        detail = f"generation_config.json does not stop at {unknown}, which end the trained answers"
-    return Check(
-        name="chat_template", passed=not detail, value=digest, limit=manifest.chat_template_digest, detail=detail
-    )
-
-
-def _check_contract(folder: Path, contract: TokenContract | None, fault: str, found: dict[str, Any]) -> Check:
-    """Every prompt of the token contract, rendered and tokenised anew from the bytes on disk."""
-    if contract is None:
-        missing = "this export was written without a token contract; export again to have one"
-        return Check(name="token_contract", passed=not fault, detail=fault or missing)
-    again: TokenContract = found["contract"]
-    detail = describe_contract_difference(contract, again, token_names(folder))
-    return Check(name="token_contract", passed=not detail, value=again.digest, limit=contract.digest, detail=detail)
-
-
-def _check_logits(distance: dict[str, float], limits: Limits) -> Check:
-    value = {key: distance[key] for key in ("max_abs_diff", "kl_mean", "top1_agreement")}
-    passed = (
-        value["max_abs_diff"] <= limits.max_abs_diff
-        and value["kl_mean"] <= limits.kl_mean
-        and value["top1_agreement"] >= limits.top1_agreement
-    )
-    detail = "" if passed else "the export does not behave like the trained model"
-    return Check(name="logits_match_trained", passed=passed, value=value, limit=asdict(limits), detail=detail)
-
-
-def _check_differs(distance: dict[str, float]) -> Check:
-    """Closer to the trained model than to the base, by at least two to one."""
-    to_trained, to_base = distance["mean_abs_diff"], distance["base_mean_abs_diff"]
-    passed = to_base > 0 and to_trained < 0.5 * distance["trained_base_mean_abs_diff"]
-    detail = (
-        ""
-        if passed
-        else (
-            "the export equals the untouched base"
-            if to_base == 0
-            else "it is no closer to the trained model than to the base: lost in rounding, or in a merge"
-        )
-    )
-    value = {"mean_abs_diff_to_trained": to_trained, "mean_abs_diff_to_base": to_base}
-    limit = {"mean_abs_diff_to_trained": 0.5 * distance["trained_base_mean_abs_diff"]}
-    return Check(name="differs_from_base", passed=passed, value=value, limit=limit, detail=detail)
-
-
-def _check_greedy(probes: Probes, found: dict[str, Any], max_abs_diff: float) -> Check:
-    """Equal greedy tokens; they may part only where the trained model's own lead was within the measured error."""
-    problems, equal = [], 0
-    for index, (wanted, got) in enumerate(zip(probes.greedy, found["greedy"], strict=True)):
-        pairs = enumerate(zip(wanted, got, strict=False))
-        parting = next((step for step, pair in pairs if pair[0] != pair[1]), None)
-        if parting is None and len(wanted) != len(got):
-            problems.append(f"prompt {index} ends after {len(got)} tokens, not {len(wanted)}")
-        elif parting is None:
-            equal += 1
-        elif parting is not None and probes.margins[index][parting] > 2 * max_abs_diff:
-            problems.append(f"prompt {index} parts at token {parting}: {found['greedy_text'][index]!r}")
-    value = {"equal": equal, "of": len(probes.greedy)}
-    return Check(name="greedy_text_match", passed=not problems, value=value, detail="; ".join(problems))

@@ -3,8 +3,10 @@
 
     python -P -E verify_process.py JOB.json OUT_FOLDER
 
-JOB names the folder, for an adapter its base, quantization and (where PEFT has none) a loader, and the probes; or
-the folder and its token contract alone, to be rendered at several moments.
+JOB names the folder and what is wanted of it: ``probes`` to measure (for an adapter also its base, quantization and,
+where PEFT has none, a loader), ``fixtures`` to render and tokenise, ``contract``: a token contract to be rendered at
+several moments. ``prefix_ids`` go in front of every probe and every prompt, which are without them; what is reported
+begins behind them, and has a logit for each token of the artefact's vocabulary, theirs included.
 What comes out is measured here and judged elsewhere. No network: any attempt to connect ends the process.
 """
 
@@ -39,6 +41,9 @@ def load(job):
     options = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     if job["kind"] == "merged":
         return AutoModelForCausalLM.from_pretrained(job["folder"], **options).eval()
+    if job["kind"] == "nf4":
+        model = AutoModelForCausalLM.from_pretrained(job["folder"], device_map={"": "cpu"}, **options)
+        return in_float32(model).eval()
     from peft import PeftModel
 
     if job["quantization"] is not None:
@@ -49,12 +54,19 @@ def load(job):
     base = AutoModelForCausalLM.from_pretrained(job["base_folder"], **options)
     if base.get_input_embeddings().weight.shape[0] < job["rows"]:  # for added tokens, whose rows the adapter brings
         base.resize_token_embeddings(job["rows"], mean_resizing=False)
-    for module in base.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # it would compute in bfloat16 whatever is asked for
+    in_float32(base)
     if job["loader"] is not None:  # a single file that stands alone, for adapters that PEFT has none of
         return module_at(job["loader"]).load(base, job["folder"]).eval()
     return PeftModel.from_pretrained(base, job["folder"], local_files_only=True).eval()
+
+
+def in_float32(model):
+    """Let bitsandbytes' layers multiply in float32, whatever the artefact says."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # it would compute in bfloat16 whatever is asked for
+            module.compute_dtype = torch.float32
+    return model
 
 
 def module_at(path):
@@ -70,7 +82,7 @@ def module_at(path):
 
 def measure(model, job):
     """Logits at the probes' positions, top tokens everywhere, greedy continuations."""
-    probes = job["probes"]
+    probes, prefix = job["probes"], job["prefix_ids"]
     tensors, greedy = {}, []
     # transformers fills what a greedy config leaves open (stops, n-gram bans) from the artefact's own.
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -78,16 +90,16 @@ def measure(model, job):
     with torch.no_grad():
         for index, (ids, positions) in enumerate(zip(probes["ids"], probes["positions"], strict=True)):
             # From the end: a soft prompt puts logits of its own in front.
-            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -len(ids) :].float()
+            logits = model(input_ids=torch.tensor([prefix + ids]), use_cache=False).logits[0, -len(ids) :].float()
             tensors[f"logits.{index}"] = logits[positions].clone()
             tensors[f"top.{index}"] = logits.argmax(dim=-1).int()
         for prompt in probes["prompts"]:
-            ids = torch.tensor([prompt])
+            ids = torch.tensor([prefix + prompt])
             config = GenerationConfig(
                 do_sample=False, max_new_tokens=job["greedy_tokens"], pad_token_id=0, eos_token_id=None
             )
             output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
-            greedy.append(output[0, len(prompt) :].tolist())
+            greedy.append(output[0, ids.shape[1] :].tolist())
     return tensors, greedy
 
 
@@ -140,19 +152,19 @@ def main():
     """Read the job, write the findings."""
     job, out = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2])
     tokenizer = AutoTokenizer.from_pretrained(job["folder"], local_files_only=True, trust_remote_code=False)
-    if job["contract"] is not None:
+    found: dict[str, object] = {}
+    if job.get("contract") is not None:
         answers = [answer_contract(tokenizer, job["contract"], clock) for clock in job["clocks"]]
         (out / "contract.json").write_text(json.dumps(answers), encoding="utf-8")
-    if "probes" not in job:
-        return
-    found = read_texts(tokenizer, job["fixtures"])
-    model = load(job)
-    # Of the artefact's own folder: PEFT leaves the base's on the model.
-    found["eos_token_id"] = GenerationConfig.from_pretrained(job["folder"], local_files_only=True).eos_token_id
-    tensors, greedy = measure(model, job)
-    found["greedy_text"] = [tokenizer.decode(row) for row in greedy]
-    save_file(tensors, out / "logits.safetensors")
-    (out / "found.json").write_text(json.dumps({**found, "greedy": greedy}), encoding="utf-8")
+    if "fixtures" in job:
+        found |= read_texts(tokenizer, job["fixtures"])
+        # Of the artefact's own folder: PEFT leaves the base's on the model.
+        found["eos_token_id"] = GenerationConfig.from_pretrained(job["folder"], local_files_only=True).eos_token_id
+    if "probes" in job:
+        tensors, greedy = measure(load(job), job)
+        found |= {"greedy": greedy, "greedy_text": [tokenizer.decode(row) for row in greedy]}
+        save_file(tensors, out / "logits.safetensors")
+    (out / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

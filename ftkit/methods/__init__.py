@@ -19,7 +19,7 @@ from ftkit.methods.full import FullMethod  # noqa: E402
 from ftkit.methods.loading import ADAPTER_LOADERS, load_adapter  # noqa: E402
 from ftkit.methods.lora import LoRAMethod  # noqa: E402
 from ftkit.methods.lora_family import IA3Method, LoHaMethod, LoKrMethod, OFTMethod, VeRAMethod  # noqa: E402
-from ftkit.methods.method import Method, NotMergeableError  # noqa: E402
+from ftkit.methods.method import MergeBase, Merger, Method, NotMergeableError  # noqa: E402
 from ftkit.methods.qlora import QLoRAMethod  # noqa: E402
 from ftkit.methods.soft_prompts import PrefixMethod, PromptMethod  # noqa: E402
 from ftkit.recipe import Recipe  # noqa: E402
@@ -64,6 +64,8 @@ __all__ = [
     "LoHaMethod",
     "LoKrMethod",
     "LoRAMethod",
+    "MergeBase",
+    "Merger",
     "Method",
     "NotMergeableError",
     "OFTMethod",

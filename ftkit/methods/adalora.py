@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ftkit.errors import RecipeError
 from ftkit.methods.lora import whole
 from ftkit.methods.lora_family import FamilyMethod
-from ftkit.methods.peft_method import ADAPTER
+from ftkit.methods.peft_calls import ADAPTER
 
 UNKNOWN_STEPS = 1 << 30  # until `training_hooks` tells
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ftkit.errors import RecipeError
-from ftkit.methods.method import Method
+from ftkit.methods.method import MergeBase, Merger, Method, Read
 
 WEIGHTS_FILE = "trained.safetensors"
 
@@ -66,10 +66,28 @@ class FullMethod(Method):
         _copy_into(base, load_file(folder / WEIGHTS_FILE))
         return self.attach(base)
 
-    def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
+    def merger(self, trained: nn.Module, skeleton: nn.Module, *, base: MergeBase) -> Merger | None:
+        """See `Method.merger`."""
+        del skeleton, base
+        return _TrainedWeights(trained)
+
+    def merge(self, trained: nn.Module, fresh: nn.Module, *, base: MergeBase | None = None) -> nn.Module:
         """See `Method.merge`."""
+        del base
         _copy_into(fresh, dict(trained.named_parameters()))
         return fresh
+
+
+class _TrainedWeights(Merger):
+    """The live model's own weights."""
+
+    def __init__(self, trained: nn.Module) -> None:
+        self._weights = dict(trained.named_parameters())
+
+    def merged(self, names: list[str], read: Read) -> Iterator[tuple[str, torch.Tensor]]:
+        """See `Merger.merged`."""
+        for name in names:
+            yield name, self._weights[name].detach() if name in self._weights else read(name)
 
 
 @torch.no_grad()

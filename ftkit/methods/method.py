@@ -5,18 +5,37 @@ from __future__ import annotations
 import abc
 import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ftkit.errors import MissingPartError, RecipeError
+from ftkit.errors import MissingPartError, RecipeError, UsageError
+
+FIRST = "default"  # the name of a base's first adapter, as PEFT gives it
 
 
 class NotMergeableError(TypeError):
     """A merged model was asked of a method that has none; recipes refuse it before it comes to this."""
+
+
+Read = Callable[[str], Tensor]
+MergeBase = Literal["original", "dequantised"]
+
+
+class Merger(abc.ABC):
+    """Merges the modules of a base one after the other."""
+
+    @abc.abstractmethod
+    def merged(self, names: list[str], read: Read) -> Iterator[tuple[str, Tensor]]:
+        """The tensors of one module after merging.
+
+        Args:
+            names: All tensors of one module, by their names in the base.
+            read: Gives the base's tensor of a name, float32.
+        """
 
 
 class Method(abc.ABC):
@@ -34,7 +53,11 @@ class Method(abc.ABC):
             generated. False where learned positions stand before the padding.
         packs: Whether several examples may share a sequence, where the model keeps them apart.
         unpacked_because: Why not, in words that follow "not packed:".
+        virtual_tokens: Learned positions in front of every text that a merged export has as tokens of its vocabulary.
         has_own_start: Whether `start` has something to do.
+        merge_bases: The forms of the base that a merge can go into; of several, the export measures each and keeps
+            the one that behaves most like the trained model.
+        shares_base: Whether several adapters fit onto one base (`load_beside`) and are chosen by name (`choose`).
         needs: Import names of optional packages.
     """
 
@@ -46,7 +69,10 @@ class Method(abc.ABC):
     pads_prompts: ClassVar[bool] = True
     packs: ClassVar[bool] = True
     unpacked_because: ClassVar[str] = ""
+    virtual_tokens: int = 0
     has_own_start: bool = False
+    merge_bases: ClassVar[tuple[MergeBase, ...]] = ("original",)
+    shares_base: ClassVar[bool] = False
     needs: tuple[str, ...] = ()
 
     def require_parts(self) -> None:
@@ -137,18 +163,64 @@ class Method(abc.ABC):
     def load(self, base: nn.Module, folder: Path) -> nn.Module:
         """Put what `save` wrote onto a freshly loaded base."""
 
-    def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
-        """Write the trained model into a plain one.
+    def merger(self, trained: nn.Module, skeleton: nn.Module, *, base: MergeBase) -> Merger | None:
+        """What merges the trained model into its base one module after the other, without a second model in memory.
+
+        Args:
+            trained: The live model.
+            skeleton: The base on the meta device, with rows for added tokens; it is changed.
+            base: Into which form of the base; one of `merge_bases`.
+
+        Returns:
+            None where modules cannot be merged one by one, as with projections that layers share; then `merge`.
+        """
+        del trained, skeleton, base
+        return None
+
+    def load_beside(self, loaded: nn.Module, folder: Path, name: str) -> None:
+        """Put one more adapter onto what `load` returned; it stays as it is until `choose` chooses another.
+
+        Args:
+            loaded: With an adapter of the same kind.
+            folder: The other adapter's.
+            name: To choose it by.
+
+        Raises:
+            UsageError: The two cannot share a base.
+        """
+        del loaded, name
+        raise UsageError(
+            f"{folder}: {type(self).__name__} cannot put several adapters onto one base",
+            fix="Serve each in a process of its own, on a port of its own.",
+        )
+
+    def choose(self, loaded: nn.Module, name: str) -> None:
+        """Let the adapter of this name answer; `FIRST` is the one that `load` loaded."""
+        del loaded
+        raise UsageError(f"{type(self).__name__} has one adapter, none named {name!r}")
+
+    def merge(self, trained: nn.Module, fresh: nn.Module, *, base: MergeBase | None = None) -> nn.Module:
+        """Write the trained model into a plain one; what stands in front of texts comes by `virtual_embeddings`.
 
         Args:
             trained: The live model.
             fresh: The base, freshly loaded without quantisation in float32; it is changed and returned.
+            base: Into which form of the base; None for the first of `merge_bases`.
 
         Raises:
             NotMergeableError: No plain model behaves like the trained one.
         """
-        del trained, fresh
+        del trained, fresh, base
         raise NotMergeableError(f"{type(self).__name__} has no plain weights to be merged into")
+
+    def virtual_embeddings(self, trained: nn.Module) -> Tensor | None:
+        """What the trained model puts in front of every text, BOS included.
+
+        Returns:
+            (virtual_tokens, width), as the first layer sees them; None for a method that puts nothing there.
+        """
+        del trained
+        return None
 
     @contextlib.contextmanager
     def float32_arithmetic(self, model: nn.Module) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import contextlib
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,16 @@ from typing import Any
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
-from ftkit.errors import RecipeError
-from ftkit.methods.method import Method
-
-ADAPTER = "default"  # the name that PEFT gives an adapter
+from ftkit.errors import RecipeError, UsageError
+from ftkit.methods.layerwise import LAYERWISE_TYPES, LayerwiseMerge
+from ftkit.methods.method import MergeBase, Merger, Method
+from ftkit.methods.peft_calls import ADAPTER, quiet_peft
 
 
 class PeftMethod(Method):
     """A method that is a PEFT configuration, saved in PEFT's own format."""
+
+    shares_base = True
 
     @abc.abstractmethod
     def config(self, model: nn.Module) -> PeftConfig:
@@ -58,36 +59,45 @@ class PeftMethod(Method):
             )
         return loaded
 
-    def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
+    def merger(self, trained: nn.Module, skeleton: nn.Module, *, base: MergeBase) -> Merger | None:
+        """See `Method.merger`."""
+        del base
+        config: Any = trained.peft_config
+        if not self.mergeable or config[ADAPTER].peft_type not in LAYERWISE_TYPES:
+            return None
+        with tempfile.TemporaryDirectory(prefix="ftkit-merge-") as folder:
+            self.save(trained, Path(folder))
+            return LayerwiseMerge(skeleton, Path(folder))
+
+    def load_beside(self, loaded: Any, folder: Path, name: str) -> None:
+        """See `Method.load_beside`."""
+        try:
+            with quiet_peft():
+                loaded.load_adapter(
+                    folder, adapter_name=name, is_trainable=False, autocast_adapter_dtype=True, local_files_only=True
+                )
+        except ValueError as error:
+            raise UsageError(
+                f"{folder}: cannot share a base with the adapters before it: {error}",
+                fix="Serve it in a process of its own, on a port of its own.",
+            ) from None
+
+    def choose(self, loaded: Any, name: str) -> None:
+        """See `Method.choose`."""
+        loaded.set_adapter(name, inference_mode=True)
+
+    def merge(self, trained: nn.Module, fresh: nn.Module, *, base: MergeBase | None = None) -> nn.Module:
         """See `Method.merge`. Sums are taken in float32 and checked for NaN before they are kept.
 
         What is merged is what `save` writes, so the merged export and the adapter export cannot be two models.
         """
         if not self.mergeable:
-            return super().merge(trained, fresh)
+            return super().merge(trained, fresh, base=base)
         with tempfile.TemporaryDirectory(prefix="ftkit-merge-") as folder, quiet_peft():
             self.save(trained, Path(folder))
             loaded: Any = PeftModel.from_pretrained(fresh, folder, autocast_adapter_dtype=True, local_files_only=True)
             merged: nn.Module = loaded.merge_and_unload(safe_merge=True)
         return merged
-
-
-@contextlib.contextmanager
-def quiet_peft() -> Iterator[None]:
-    """Keep back what PEFT warns of and handles: it would frighten people and tell them nothing to do."""
-    with warnings.catch_warnings():
-        for message in (
-            "fan_in_fan_out is set to",  # GPT-2 keeps its weights transposed
-            "You have requested `ensure_weight_tying`, but no tied",  # asked for in case there are any
-            "Adapter .*: .* LoRA tensor",  # AdaLoRA may leave a layer without rank; PEFT takes it for a lost shard
-            "The following rank_pattern keys did not match",  # AdaLoRA's, which name tensors, not layers
-            "lora with eva initialization used with",  # advice for a start that ftkit computes itself
-            "Using Rank-Stabilized LoRA with rank_pattern",  # of a conversion that ftkit does itself
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        # PEFT asks transformers under a name that version 6 will drop.
-        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-        yield
 
 
 @contextlib.contextmanager

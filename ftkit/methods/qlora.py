@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from transformers import BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from ftkit.methods.lora import LoRAMethod
+from ftkit.methods.method import MergeBase, Merger, Read
 from ftkit.methods.quantised import (
     PEFT_PREFIX,
     dequantised_weight,
@@ -27,8 +28,8 @@ from ftkit.methods.starts import start_from_residual
 class QLoRAMethod(LoRAMethod):
     """LoRA whose frozen weights are NF4 (with double quantisation) or int8.
 
-    The adapter learns to correct the quantised base, so that is what `merge` merges into: the same adapter on the
-    full-precision base would be a model that nobody trained.
+    The adapter learns to correct the quantised base, so that is what `merge` merges into first of all: the same
+    adapter on the full-precision base is a model that nobody trained, whose distance an export measures.
 
     Args:
         quantization: ``nf4`` or ``int8``.
@@ -39,6 +40,7 @@ class QLoRAMethod(LoRAMethod):
         Dettmers et al. 2023, arXiv:2305.14314; int8: Dettmers et al. 2022, arXiv:2208.07339.
     """
 
+    merge_bases = ("dequantised", "original")
     needs = ("bitsandbytes",)
 
     def __init__(
@@ -75,19 +77,53 @@ class QLoRAMethod(LoRAMethod):
                 start_from_residual(layers[name], _as_stored(plain[name]) - dequantised_weight(module))
         return None
 
-    def merge(self, trained: nn.Module, fresh: nn.Module) -> nn.Module:
+    def merger(self, trained: nn.Module, skeleton: nn.Module, *, base: MergeBase) -> Merger | None:
+        """See `Method.merger`: of the dequantised base, each weight is worked out when its turn comes."""
+        # GPT-2's, asked before PEFT wraps them.
+        transposed = {f"{name}.weight" for name, layer in skeleton.named_modules() if isinstance(layer, Conv1D)}
+        inner = super().merger(trained, skeleton, base=base)
+        return inner if inner is None or base == "original" else _OnDequantised(inner, trained, transposed)
+
+    def merge(self, trained: nn.Module, fresh: nn.Module, *, base: MergeBase | None = None) -> nn.Module:
         """See `Method.merge`: the base's weights become the dequantised ones, then the adapter is added."""
-        plain: dict[str, Any] = dict(fresh.named_modules())
-        with torch.no_grad():
-            for name, module in quantised_layers(trained):
-                _as_stored(plain[name]).copy_(dequantised_weight(module))
-        return super().merge(trained, fresh)
+        if base != "original":
+            plain: dict[str, Any] = dict(fresh.named_modules())
+            with torch.no_grad():
+                for name, module in quantised_layers(trained):
+                    _as_stored(plain[name]).copy_(dequantised_weight(module))
+        return super().merge(trained, fresh, base=base)
 
     @contextlib.contextmanager
     def float32_arithmetic(self, model: nn.Module) -> Any:
         """See `Method.float32_arithmetic`: each quantised layer multiplies by the weight that it stands for."""
         with exact_quantised_layers(model):
             yield
+
+
+class _OnDequantised(Merger):
+    """Another merger, given the weights that the quantised layers stand for.
+
+    Args:
+        inner: What merges.
+        trained: The live model, whose base is quantised.
+        transposed: Names of weights that the base's checkpoint holds as (in, out).
+    """
+
+    def __init__(self, inner: Merger, trained: nn.Module, transposed: set[str]) -> None:
+        self._inner = inner
+        self._layers = {f"{name}.weight": layer for name, layer in quantised_layers(trained)}
+        self._transposed = transposed
+
+    def merged(self, names: list[str], read: Read) -> Iterator[tuple[str, torch.Tensor]]:
+        """See `Merger.merged`."""
+        yield from self._inner.merged(names, lambda name: self._dequantised(name, read))
+
+    def _dequantised(self, name: str, read: Read) -> torch.Tensor:
+        if name not in self._layers:
+            return read(name)
+        weight = dequantised_weight(self._layers[name])
+        # bitsandbytes has a layer's weight as (out, in), GPT-2's checkpoints the other way round.
+        return weight.T if name in self._transposed else weight
 
 
 def _as_stored(layer: Any) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, PromptTuningInit
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from ftkit.errors import RecipeError
-from ftkit.methods.peft_method import ADAPTER, PeftMethod, quiet_peft
+from ftkit.methods.method import MergeBase
+from ftkit.methods.peft_calls import ADAPTER, quiet_peft
+from ftkit.methods.peft_method import PeftMethod
 
 
 class _SoftPromptMethod(PeftMethod):
@@ -25,7 +27,7 @@ class _SoftPromptMethod(PeftMethod):
         init_text: Text to start from.
     """
 
-    mergeable = False
+    mergeable: ClassVar[bool] = False
     exact_at_init = False
     # The learned positions stand before the padding of a left-padded batch, and PEFT lets go of the position ids that
     # would tell: an answer would depend on its neighbours' lengths.
@@ -138,6 +140,8 @@ class PrefixMethod(_SoftPromptMethod):
 class PromptMethod(_SoftPromptMethod):
     """Learned embeddings in front of every text's own.
 
+    A plain model behaves like the trained one when its vocabulary has them and its tokenizer writes them.
+
     Args:
         num_virtual_tokens: Positions.
         init: ``vocabulary``, ``text`` or ``random``.
@@ -147,6 +151,8 @@ class PromptMethod(_SoftPromptMethod):
         Lester et al. 2021, arXiv:2104.08691.
     """
 
+    mergeable: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -155,6 +161,7 @@ class PromptMethod(_SoftPromptMethod):
         init_text: str | None = None,
     ) -> None:
         super().__init__(num_virtual_tokens=num_virtual_tokens, init=init, init_text=init_text)
+        self.virtual_tokens = num_virtual_tokens
 
     def config(self, model: nn.Module) -> PromptTuningConfig:
         """See `PeftMethod.config`."""
@@ -166,6 +173,16 @@ class PromptMethod(_SoftPromptMethod):
             # Text is set in `attach`: PEFT would tokenise it with special tokens, by a tokenizer that it looks up.
             prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB if sampled else PromptTuningInit.RANDOM,
         )
+
+    def merge(self, trained: nn.Module, fresh: nn.Module, *, base: MergeBase | None = None) -> nn.Module:
+        """See `Method.merge`: the base's weights are the trained model's."""
+        del trained, base
+        return fresh
+
+    def virtual_embeddings(self, trained: Any) -> Tensor:
+        """See `Method.virtual_embeddings`."""
+        learned: Tensor = trained.prompt_encoder[ADAPTER].embedding.weight
+        return learned.detach().float().cpu()
 
     def attach(self, model: Any) -> nn.Module:
         """See `Method.attach`."""

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ftkit.errors import RecipeError
-from ftkit.methods.peft_method import ADAPTER
+from ftkit.methods.peft_calls import ADAPTER
 
 EVA_TOKENS = 8192  # of training data whose activations EVA looks at
 EVA_BATCH_TOKENS = 1024

@@ -11,6 +11,7 @@ from typing import Any
 
 from ftkit.cache import cache_folder, is_hub_offline, is_offline
 from ftkit.errors import ModelError
+from ftkit.files import waiting_lock
 from ftkit.models.cache import weights_sha256
 from ftkit.models.gguf import fetch_known, revision_of
 from ftkit.models.known import KNOWN_MODELS, KnownModel
@@ -20,7 +21,16 @@ from ftkit.notices import log
 from ftkit.units import format_bytes
 
 # What a text model needs, and nothing that could be code or a pickle.
-HUB_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "LICENSE*")
+HUB_PATTERNS = (
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "tokenizer.model",
+    "merges.txt",
+    "vocab.txt",
+    "LICENSE*",
+    "README.md",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +101,10 @@ def _known(model: KnownModel) -> Path:
                 f"{model.name} is not in {folder.parent}, and FTKIT_OFFLINE forbids fetching it",
                 fix=f"Run `ftkit models pull {model.name}` without FTKIT_OFFLINE, or copy the folder from elsewhere.",
             )
-        fetch_known(model, folder)
+        # Two processes may want it at once; the second finds what the first has fetched.
+        with waiting_lock(folder.parent / f".{model.name}.lock"):
+            if not folder.is_dir():
+                fetch_known(model, folder)
     try:
         recorded = json.loads((folder / "ftkit_model.json").read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -32,23 +32,28 @@ def load_model(
         folder: A checked model folder (see `ftkit.models.find.find_base`).
         dtype: Of the weights in memory.
         device: Where they go.
-        quantization_config: From the tuning method; None for plain weights.
+        quantization_config: From the tuning method; None for the weights as the checkpoint has them.
 
     Raises:
         ModelError: The checkpoint does not fit its own config. transformers would fill the gaps with random
             numbers and go on.
     """
+    # Even None, given as an argument, would hide the quantization that a checkpoint's own config names.
+    quantised = (
+        {}
+        if quantization_config is None
+        else {"device_map": {"": device}, "quantization_config": quantization_config}
+    )
     with quiet_transformers():
         try:
             model, facts = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
-                device_map={"": device} if quantization_config is not None else None,
-                quantization_config=quantization_config,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                **quantised,
             )
         except UNLOADABLE as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -65,7 +65,7 @@ def load_tokenizer(
         tokenizer.chat_template = set_defaults(tokenizer.chat_template, chat_template_kwargs)
     if added_tokens:
         own = control_tokens(tokenizer.chat_template) if chat_template is not None else []
-        _add_missing(tokenizer, [*own, *([] if added_tokens == "auto" else added_tokens)], folder)
+        add_missing(tokenizer, [*own, *([] if added_tokens == "auto" else added_tokens)], folder)
     if tokenizer.chat_template is not None:
         _require_template_tokens(tokenizer)
         _begin_with_bos(tokenizer)
@@ -96,6 +96,13 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def wants_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer itself puts the beginning-of-sequence token in front of a text."""
     return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+
+
+def text_prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer itself puts in front of a text: the tokens of a soft prompt, then BOS, or neither."""
+    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    starts = (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
+    return list(whole[: next(starts, 0)])
 
 
 def is_one_token(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
@@ -133,7 +140,7 @@ def _read_template(name: str) -> str:
         ) from None
 
 
-def _add_missing(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], folder: Path) -> None:
+def add_missing(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], folder: Path) -> None:
     """Give every listed text that is not one token yet an id of its own, in the order of the list."""
     missing = [token for token in dict.fromkeys(tokens) if not is_one_token(tokenizer, token)]
     if not missing:

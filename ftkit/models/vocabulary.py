@@ -50,11 +50,27 @@ def extend_vocabulary(model: PreTrainedModel, pieces: Mapping[int, Sequence[int]
         model.resize_token_embeddings(after, mean_resizing=False)
     # Growing leaves random rows; those of ids that nobody added (gaps) become the mean row, from no pieces.
     rows: dict[int, Sequence[int]] = dict.fromkeys(range(before, after), ()) | dict(pieces)
-    for table in _tables(model):
+    for table in vocabulary_tables(model):
         _fill_rows(table, rows, before)
 
 
-def _tables(model: Any) -> list[Tensor]:
+def extended_table(table: Tensor, rows: int, pieces: Mapping[int, Sequence[int]]) -> Tensor:
+    """One table of a base with rows for added tokens, as `extend_vocabulary` makes them.
+
+    Args:
+        table: (rows before, width), or (rows before,) for a bias; float.
+        rows: How many there are to be.
+        pieces: As for `extend_vocabulary`.
+    """
+    if not pieces:
+        return table
+    before = table.shape[0]
+    grown = torch.cat([table, table.new_zeros(rows - before, *table.shape[1:])])
+    _fill_rows(grown, dict.fromkeys(range(before, rows), ()) | dict(pieces), before)
+    return grown
+
+
+def vocabulary_tables(model: Any) -> list[Tensor]:
     """Every tensor with one row a token, a tied one once."""
     head = model.get_output_embeddings()
     found = [model.get_input_embeddings().weight, getattr(head, "weight", None), getattr(head, "bias", None)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,40 @@ def tensor_dtypes(folder: Path) -> dict[str, int]:
                 size *= length
             counts[entry["dtype"]] = counts.get(entry["dtype"], 0) + size
     return counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorPlace:
+    """Where a tensor's bytes are.
+
+    Attributes:
+        path: The file.
+        offset: Of its first byte.
+        bytes: How many there are.
+        dtype: safetensors' name of it.
+        shape: Of the tensor.
+    """
+
+    path: Path
+    offset: int
+    bytes: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def tensor_places(folder: Path) -> dict[str, TensorPlace]:
+    """Every tensor of a checked folder, in the order of its files."""
+    found = {}
+    for shard in weight_files(folder):
+        with shard.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+        for name, entry in _read_header(shard).items():
+            begin, end = entry["data_offsets"]
+            found[name] = TensorPlace(
+                path=shard, offset=8 + length + begin, bytes=end - begin, dtype=entry["dtype"],
+                shape=tuple(entry["shape"]),
+            )  # fmt: skip
+    return found
 
 
 def checkpoint_dtype(folder: Path) -> str:

@@ -9,6 +9,7 @@ from ftkit.data.example import IGNORED
 from ftkit.errors import OutputError
 from ftkit.files import require_space
 from ftkit.pipeline.estimate import estimate
+from ftkit.pipeline.exporting import require_exports
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import open_session
 from ftkit.recipe import Recipe
@@ -25,6 +26,7 @@ def check(recipe: Recipe) -> dict[str, Any]:
         FtkitError: Of the kind of the first part that fails, listing all faults of that part.
     """
     session = open_session(recipe)
+    require_exports(session, session.recipe.export or ())
     data = session.prepare_data()
     needs = estimate(session, data)
     needs.require_fit()

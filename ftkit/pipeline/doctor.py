@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ftkit.cache import cache_folder, is_hub_offline, is_offline
+from ftkit.export.converter import fetch_command, wheel_path
 from ftkit.export.manifest import library_versions
 from ftkit.machine import available_memory_bytes, cpu_has_fast_bfloat16
 from ftkit.models.find import known_folder
@@ -19,6 +20,8 @@ from ftkit.units import format_bytes
 
 OPTIONAL_PARTS = {
     "bitsandbytes": "QLoRA: pip install 'ftkit[qlora]'",
+    "fastapi": "serving: pip install 'ftkit[serve]'",
+    "llama_cpp": "GGUF: pip install 'ftkit[gguf]'",
     "nbclient": "notebooks: pip install 'ftkit[notebook]'",
 }
 
@@ -49,5 +52,8 @@ def examine() -> dict[str, dict[str, Any]]:
         "optional parts": {
             name: "installed" if importlib.util.find_spec(name) else f"missing; {how}"
             for name, how in OPTIONAL_PARTS.items()
+        }
+        | {
+            "GGUF converter": str(wheel) if (wheel := wheel_path()).is_file() else f"missing; GGUF: {fetch_command()}"
         },
     }

@@ -12,15 +12,19 @@ from torch import nn
 from ftkit.errors import OutputError, UsageError, VerificationError
 from ftkit.export.manifest import MANIFEST
 from ftkit.export.probes import Probes, measure_trained
+from ftkit.export.soft_prompt import needs_tokens, tokens_in_front
+from ftkit.export.targets import TARGETS
+from ftkit.export.trained import Trained
 from ftkit.export.verify import Verification, verify_export
-from ftkit.export.write import Trained, write_export
+from ftkit.export.write import write_export
 from ftkit.files import require_empty
 from ftkit.models.precision import widen
 from ftkit.nearest import did_you_mean
 from ftkit.notices import log, show_notices
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
-from ftkit.recipe import ExportSection, recipe_digest
+from ftkit.recipe import ExportSection, Recipe, recipe_digest
+from ftkit.recipe.sections import EXPORT_DTYPES
 from ftkit.train.checkpoint import load_method_state, load_trainable, newest_checkpoint, step_of
 
 
@@ -64,14 +68,22 @@ def finish_exports(trained: Trained, wanted: Sequence[ExportSection], folder: Ru
     """Write and verify each export of a recipe; what a former, interrupted try has written whole is kept.
 
     Returns:
-        For result.json: kind, path below the run, dtype, passed, and the measured distances.
+        For result.json: kind, path below the run, dtype, passed, and the measured distances; ``refused`` with the
+        reason where it could not be written.
     """
     entries = []
     for export in wanted:
         target = folder.export(export.kind)
         if not (target / MANIFEST).is_file():
             log.info("exporting %s", export.kind)
-            write_export(trained, export.kind, export.dtype, target)
+            try:
+                write_export(trained, export.kind, export.dtype, target)
+            except VerificationError as error:  # of what can only be known of the trained model; the others go on
+                log.warning("  refused: %s", error)
+                path = target.relative_to(folder.path).as_posix()
+                refused = {"passed": False, "logits": None, "refused": str(error).splitlines()[0]}
+                entries.append({"kind": export.kind, "path": path, **refused})
+                continue
         log.info("verifying %s in a fresh process", export.kind)
         outcome = verify_export(target)
         log_outcome(outcome)
@@ -94,13 +106,13 @@ def export_run(
     show_notices(quiet=quiet)
     folder, target = RunFolder(Path(path)), Path(output)
     recipe = folder.recipe()
-    kinds = recipe.method.EXPORT_KINDS
-    if kind not in kinds:
-        raise UsageError(f"{recipe.recipe} has no {kind!r} export", fix=did_you_mean(kind, kinds, what="It has"))
+    section = _section(recipe, kind, dtype)
     require_empty(target)
     if not folder.has("result.json"):
         raise OutputError(f"{folder.path}: is not finished", fix=f"Run `ftkit resume {folder.path}` first.")
+    TARGETS[section.kind].require_parts(kind)
     session = open_session(recipe)
+    require_exports(session, [section])
     model = load_trained(session, folder)
     result, run = folder.read("result.json"), folder.read("run.json")
     facts = {
@@ -109,12 +121,41 @@ def export_run(
         "losses": {side: result["losses"][f"validation_{side}"] for side in ("before", "after")},
     }
     trained = describe_trained(session, model, Probes.load(folder.probes), run["stop_tokens"], folder, facts)
-    write_export(trained, kind, dtype, target)
+    write_export(trained, section.kind, dtype, target)
     outcome = verify_export(target)
     log_outcome(outcome)
     if not outcome.passed:
         raise VerificationError(_failure_text(target, outcome), fix="See its verify.json. Do not deploy it.")
     return outcome
+
+
+def require_exports(session: Session, wanted: Sequence[ExportSection]) -> None:
+    """Refuse what cannot be written, or not be proven, before anything expensive.
+
+    Raises:
+        MissingPartError: A target needs a package that is not installed.
+        RecipeError: Its engine cannot load such a model, or a soft prompt cannot become tokens of this tokenizer.
+    """
+    for export in wanted:
+        target = TARGETS[export.kind]
+        target.require_parts(export.kind)
+        adds_tokens = bool(session.added_tokens)
+        target.require_possible(export.kind, session.base, session.recipe.method, adds_tokens=adds_tokens)
+    if any(needs_tokens(session.method, export.kind) for export in wanted):
+        tokens_in_front(session.tokenizer, session.method.virtual_tokens, session.base.folder)
+
+
+def _section(recipe: Recipe, kind: str, dtype: str) -> ExportSection:
+    """What the command line asks for, as a recipe would."""
+    kinds = recipe.method.EXPORT_KINDS
+    found = next((known for known in kinds if known == kind), None)
+    if found is None:
+        raise UsageError(f"{recipe.recipe} has no {kind!r} export", fix=did_you_mean(kind, kinds, what="It has"))
+    if dtype not in EXPORT_DTYPES[found]:
+        raise UsageError(
+            f"--dtype {dtype!r} is none of {kind}", fix=did_you_mean(dtype, EXPORT_DTYPES[found], what="It has")
+        )
+    return ExportSection(kind=found, dtype=dtype)
 
 
 def load_trained(session: Session, folder: RunFolder) -> nn.Module:

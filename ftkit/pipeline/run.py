@@ -20,7 +20,7 @@ from ftkit.models.tokenizer import chat_template_digest, tokenizer_digest
 from ftkit.notices import log, show_notices
 from ftkit.pipeline.answers import AnswerSet, answer_questions, choose_questions
 from ftkit.pipeline.estimate import Estimate, estimate
-from ftkit.pipeline.exporting import describe_trained, finish_exports
+from ftkit.pipeline.exporting import describe_trained, finish_exports, require_exports
 from ftkit.pipeline.result import result_document, write_samples
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
@@ -66,6 +66,7 @@ def run(recipe: Recipe, *, quiet: bool = False) -> FinishedRun:
     folder = RunFolder(Path(recipe.output or ""))
     with _claimed(folder):
         session = open_session(recipe)
+        require_exports(session, session.recipe.export or ())
         data = session.prepare_data()
         needs = estimate(session, data)
         needs.require_fit()
@@ -190,7 +191,12 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
 
 
 def _require_verified(result: dict[str, Any]) -> None:
-    failed = [entry["path"] for entry in result["exports"] if not entry["passed"]]
+    failed = [entry["path"] for entry in result["exports"] if not entry["passed"] and not entry.get("refused")]
+    refused = [f"{entry['path']}: {entry['refused']}" for entry in result["exports"] if entry.get("refused")]
+    if refused and not failed:
+        raise VerificationError(
+            "; ".join(refused), fix="The run is finished all the same; its other exports stand beside."
+        )
     if failed:
         raise VerificationError(
             f"these exports do not behave like the trained model: {', '.join(failed)}",

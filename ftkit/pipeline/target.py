@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,30 @@ from ftkit.data.settings import encoder_settings
 from ftkit.errors import DataError, ModelError, UsageError
 from ftkit.evaluate.generation import Answer, generate, prompt_ids, stop_ids
 from ftkit.evaluate.loss import mean_loss
+from ftkit.evaluate.speaking import Speech, speak
+from ftkit.export.base import find_export_base
 from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
-from ftkit.export.verify import find_export_base
+from ftkit.export.targets import TARGETS
 from ftkit.methods import Method, method_of
+from ftkit.methods.quantised import keep_backward_pass
 from ftkit.models.find import find_base
 from ftkit.models.load import load_model
 from ftkit.models.precision import choose_precision, default_device
-from ftkit.models.tokenizer import load_tokenizer, template_names, wants_bos
+from ftkit.models.tokenizer import load_tokenizer, template_names, text_prefix
 from ftkit.models.vocabulary import added_token_pieces, extend_vocabulary
 from ftkit.models.weights import checkpoint_dtype
 from ftkit.pipeline.answers import answer_questions, choose_questions
 from ftkit.pipeline.exporting import load_trained
+from ftkit.pipeline.gguf_model import GgufModel, can_read_gguf
+from ftkit.pipeline.other_engines import artefact_of, refuse_other_engine
+from ftkit.pipeline.prompting import context_length
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import open_session
 from ftkit.recipe import RECIPES, DataSection
 from ftkit.train.progress import ProgressBar
+
+# Exports that are model folders, as transformers loads them.
+PLAIN_KINDS = ("merged", "nf4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +54,7 @@ class Target:
         compute: dtype of the matrix products for losses.
         pads_prompts: Whether prompts of unequal length may share a batch.
         data_settings: Keys of a recipe's data section that its rows were read with; empty for exports and models.
+        choose: Lets this target answer, where several share one model in memory; None where the model is its own.
     """
 
     model: nn.Module
@@ -53,11 +63,43 @@ class Target:
     compute: torch.dtype
     pads_prompts: bool = True
     data_settings: dict[str, Any] = field(default_factory=dict)
+    choose: Callable[[], None] | None = None
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that a prompt and its answer may have together; None where nobody knows."""
+        return context_length(self.model)
+
+    def speak(
+        self,
+        ids: Sequence[int],
+        speech: Speech,
+        *,
+        say: Callable[[str], None] | None = None,
+        ended: Callable[[], bool] | None = None,
+    ) -> Answer:
+        """Answer one prompt of token ids, as it comes; see `ftkit.evaluate.speaking.speak`.
+
+        Raises:
+            DataError: The prompt leaves no room for an answer.
+        """
+        room = None if self.context_length is None else self.context_length - len(ids)
+        if not ids or (room is not None and room < 1):
+            what = f"the prompt has {len(ids)} tokens; this model takes 1 to {(room or 0) + len(ids) - 1}"
+            raise DataError(what, fix="Send less text.")
+        if self.choose is not None:
+            self.choose()
+        allowed = speech if room is None else replace(speech, max_new_tokens=min(speech.max_new_tokens, room))
+        stops = self.stop_token_ids
+        answer: Answer = speak(self.model, ids, self.tokenizer, allowed, stop_token_ids=stops, say=say, ended=ended)
+        return answer
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 256) -> list[Answer]:
         """Answer each prompt greedily, as one user turn of its own."""
-        bos_wanted = wants_bos(self.tokenizer)
-        ids = [prompt_ids(prompt, self.tokenizer, bos_wanted=bos_wanted) for prompt in prompts]
+        if self.choose is not None:
+            self.choose()
+        in_front = text_prefix(self.tokenizer)
+        ids = [prompt_ids(prompt, self.tokenizer, in_front=in_front) for prompt in prompts]
         if not all(ids):
             raise DataError("a prompt is empty", fix="Give at least one character.")
         with ProgressBar("answering", len(ids)) as bar:
@@ -125,21 +167,28 @@ class Target:
         return outcome
 
 
-def open_target(name: str) -> Target:
+def open_target(name: str, *, base: str | Path | None = None) -> Target:
     """Load a run folder, an export folder, or a base model.
+
+    Args:
+        name: A folder, a hub id or a known name.
+        base: Folder with the base model of an adapter export; None to look for it.
 
     Raises:
         ModelError: It cannot be used, or an adapter's base has another digest.
     """
     path = Path(name)
+    is_export = (path / MANIFEST).is_file() and not RunFolder(path).is_run()
+    if base is not None and not (is_export and TARGETS[read_manifest(path).kind].on_base):
+        raise UsageError(f"{name}: is not an adapter export, so it takes no --base", fix="Leave it out.")
     if RunFolder(path).is_run():
         return _open_run(RunFolder(path))
-    if (path / MANIFEST).is_file():
-        return _open_export(path)
-    base = find_base(name)
-    tokenizer = load_tokenizer(base.folder)
-    model = load_model(base.folder, dtype=_inference_dtype(base.folder), device=default_device())
-    return _target(model, tokenizer, stop_ids(model, tokenizer), base.folder)
+    if is_export:
+        return _open_export(path, None if base is None else Path(base))
+    found = find_base(name)
+    tokenizer = load_tokenizer(found.folder)
+    model = load_model(found.folder, dtype=_inference_dtype(found.folder), device=default_device())
+    return _target(model, tokenizer, stop_ids(model, tokenizer), found.folder)
 
 
 def _open_run(folder: RunFolder) -> Target:
@@ -156,14 +205,47 @@ def _open_run(folder: RunFolder) -> Target:
     )
 
 
-def _open_export(folder: Path) -> Target:
+def _open_export(folder: Path, named_base: Path | None) -> Target:
     manifest = read_manifest(folder)
-    tokenizer = load_tokenizer(folder)
-    if manifest.kind == "merged":
+    if manifest.kind in PLAIN_KINDS:
+        TARGETS[manifest.kind].require_parts(manifest.kind)
+        tokenizer = load_tokenizer(folder)
         find_base(str(folder))  # refuses damaged or missing weights with a clear word
         model: nn.Module = load_model(folder, dtype=_inference_dtype(folder), device=default_device())
+        if manifest.kind == "nf4":
+            keep_backward_pass(model)
         return _target(model, tokenizer, manifest.stop_tokens, folder)
-    base = find_export_base(folder, manifest)
+    if manifest.kind == "gguf" and can_read_gguf():
+        gguf = GgufModel(artefact_of(folder, manifest))
+        stops = manifest.stop_tokens
+        return Target(
+            model=gguf,
+            tokenizer=load_tokenizer(folder),
+            stop_token_ids=stops,
+            compute=torch.float32,
+            pads_prompts=False,
+        )
+    if manifest.kind != "adapter":
+        refuse_other_engine(folder, manifest)
+    return open_adapter(folder, manifest, named_base)[0]
+
+
+def open_adapter(folder: Path, manifest: ExportManifest, named_base: Path | None = None) -> tuple[Target, Method]:
+    """Load an adapter onto its base.
+
+    Args:
+        folder: An adapter export.
+        manifest: Its own.
+        named_base: The base model's folder, where it is named; no other is then taken.
+
+    Returns:
+        The target, and the method that made its model.
+
+    Raises:
+        ModelError: The base is not here, or has another digest.
+    """
+    tokenizer = load_tokenizer(folder)
+    base = find_export_base(folder, manifest, named_base)
     if base.sha256 != manifest.base["sha256"]:
         raise ModelError(
             f"{folder}: was trained on {manifest.base['name']} with weights SHA-256 {manifest.base['sha256'][:16]}…, "
@@ -171,6 +253,7 @@ def _open_export(folder: Path) -> Target:
             fix="Put the adapter on the base that it was trained on.",
         )
     method = _method_of(manifest)
+    method.require_parts()
     quantization = None if manifest.quantization is None else BitsAndBytesConfig(**manifest.quantization)
     model = load_model(
         base.folder,
@@ -181,7 +264,7 @@ def _open_export(folder: Path) -> Target:
     extend_vocabulary(model, added_token_pieces(base.folder, tokenizer) if manifest.added_tokens else {})
     loaded = method.load(method.prepare(model), folder).eval()
     target = _target(loaded, tokenizer, manifest.stop_tokens, base.folder)
-    return replace(target, pads_prompts=method.pads_prompts)
+    return replace(target, pads_prompts=method.pads_prompts), method
 
 
 def _method_of(manifest: ExportManifest) -> Method:

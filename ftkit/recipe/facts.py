@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ftkit.recipe.lora_family import FAMILY
-from ftkit.recipe.methods import MERGED_ENGINES, MethodSettings
+from ftkit.recipe.methods import ENGINES, MethodSettings
 from ftkit.recipe.recipes import RECIPES
 from ftkit.recipe.sections import ExportKind
 
@@ -55,7 +55,7 @@ def facts_of(recipe: str, settings: type[MethodSettings], kind: str | None) -> M
         settings: Of the method.
         kind: Of the method, where the recipe has several.
     """
-    engines: dict[ExportKind, tuple[str, ...]] = {"adapter": settings.ADAPTER_ENGINES, "merged": MERGED_ENGINES}
+    engines = {**ENGINES, "adapter": settings.ADAPTER_ENGINES}
     return MethodFacts(
         recipe=recipe,
         kind=kind,

@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from ftkit.recipe.base import ClashError
 from ftkit.recipe.methods import MethodSettings, Names, Quantization
-from ftkit.recipe.sections import ExportKind
+from ftkit.recipe.sections import MERGED_KINDS, ExportKind
 
 Ranks = dict[str, Annotated[int, Field(ge=1)]]
 Alphas = dict[str, Annotated[float, Field(gt=0)]]
@@ -19,7 +19,7 @@ _TARGETS = "all-linear (every linear layer but the output head), or names of lay
 class _MergeableSettings(MethodSettings):
     """Corrections that can be added to the base's own matrices."""
 
-    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter", "merged")
+    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter", *MERGED_KINDS)
 
 
 class _LoRAOptions(_MergeableSettings):
@@ -73,6 +73,7 @@ class _LoRAOptions(_MergeableSettings):
 class LoRASettings(_LoRAOptions):
     """LoRA: two thin matrices beside each chosen linear layer (Hu et al. 2021, arXiv:2106.09685)."""
 
+    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter", *MERGED_KINDS, "gguf-adapter")
     WHEN: ClassVar[str] = "the first to try: small files, little memory"
 
     kind: Literal["lora"] = Field(

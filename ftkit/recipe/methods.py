@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ftkit.recipe.base import ClashError, Section
-from ftkit.recipe.sections import ExportKind
+from ftkit.recipe.sections import DEFAULT_EXPORTS, MERGED_KINDS, ExportKind
 
 
 def _as_tuple(value: Any) -> Any:
@@ -19,8 +19,14 @@ def _as_tuple(value: Any) -> Any:
 
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 Quantization = Literal["nf4", "int8"]
-# What loads a folder of plain weights.
-MERGED_ENGINES = ("transformers", "vLLM", "SGLang", "TGI", "llama.cpp")
+# What loads an export of each kind; adapters are the methods' own affair.
+ENGINES: dict[ExportKind, tuple[str, ...]] = {
+    "merged": ("transformers", "vLLM", "SGLang", "TGI"),
+    "gguf": ("llama.cpp", "Ollama"),
+    "gguf-adapter": ("llama.cpp",),
+    "nf4": ("transformers",),
+    "onnx": ("onnxruntime-genai",),
+}
 
 
 class MethodSettings(Section):
@@ -28,6 +34,7 @@ class MethodSettings(Section):
 
     Attributes:
         EXPORT_KINDS: What can be exported.
+        DEFAULT_EXPORTS: What is exported where the recipe names nothing, as far as there is such an export.
         UNMERGEABLE: Why there is no merged export; empty where there is one.
         NO_GRADIENT_CHECKPOINTING: Why activations cannot be recomputed; empty where they can.
         NO_PACKING: Why examples cannot share a sequence; empty where they can.
@@ -38,6 +45,7 @@ class MethodSettings(Section):
     """
 
     EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]]
+    DEFAULT_EXPORTS: ClassVar[tuple[ExportKind, ...]] = DEFAULT_EXPORTS
     UNMERGEABLE: ClassVar[str] = ""
     NO_GRADIENT_CHECKPOINTING: ClassVar[str] = ""
     NO_PACKING: ClassVar[str] = ""
@@ -50,13 +58,14 @@ class MethodSettings(Section):
     def engines(cls) -> tuple[str, ...]:
         """What can serve an export of this method."""
         adapter = cls.ADAPTER_ENGINES if "adapter" in cls.EXPORT_KINDS else ()
-        return adapter + (MERGED_ENGINES if "merged" in cls.EXPORT_KINDS else ())
+        others = [engine for kind in cls.EXPORT_KINDS for engine in ENGINES.get(kind, ())]
+        return tuple(dict.fromkeys((*adapter, *others)))
 
 
 class FullSettings(MethodSettings):
     """Full fine-tuning: the model's own weights are trained."""
 
-    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("merged",)
+    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = MERGED_KINDS
     DEFAULT_LEARNING_RATE: ClassVar[float] = 2e-5
     TRAINABLE_SHARE: ClassVar[float] = 1.0
     WHEN: ClassVar[str] = "much data, a far domain; 16 bytes of memory a parameter"
@@ -141,7 +150,9 @@ class PrefixSettings(_SoftPromptSettings):
 class PromptSettings(_SoftPromptSettings):
     """Prompt tuning: learned embeddings in front of every text (Lester et al. 2021, arXiv:2104.08691)."""
 
-    UNMERGEABLE: ClassVar[str] = "learned embeddings in front of the text are no weights of the base's architecture"
+    EXPORT_KINDS: ClassVar[tuple[ExportKind, ...]] = ("adapter", *MERGED_KINDS)
+    # A merged model takes a tokenizer that lets the prompt stand before BOS, which not every base has.
+    DEFAULT_EXPORTS: ClassVar[tuple[ExportKind, ...]] = ("adapter",)
     DEFAULT_LEARNING_RATE: ClassVar[float] = 3e-2
     TRAINABLE_SHARE: ClassVar[float] = 0.000086
     WHEN: ClassVar[str] = "kilobytes a task on a large base; weak on small ones"

@@ -9,7 +9,14 @@ from pydantic import BeforeValidator, Field, model_validator
 from ftkit.recipe.base import ClashError, Section
 from ftkit.recipe.lora_family import LoRAFamily, LoRASettings, QLoRASettings
 from ftkit.recipe.methods import AdapterSettings, FullSettings, MethodSettings, PrefixSettings, PromptSettings
-from ftkit.recipe.sections import DataSection, EvaluateSection, ExportSection, ModelSection, TrainSection
+from ftkit.recipe.sections import (
+    MERGED_KINDS,
+    DataSection,
+    EvaluateSection,
+    ExportSection,
+    ModelSection,
+    TrainSection,
+)
 
 
 def _exports(value: Any) -> Any:
@@ -31,7 +38,10 @@ class Recipe(Section):
     export: Annotated[
         tuple[ExportSection, ...] | None,
         BeforeValidator(_exports, json_schema_input_type=ExportSection | tuple[ExportSection, ...] | None),
-    ] = Field(default=None, description="Artefacts to write and verify. null: every kind that the method has.")
+    ] = Field(
+        default=None,
+        description="Artefacts to write and verify. null: adapter and merged, where there are.",
+    )
     output: str | None = Field(default=None, min_length=1, description="The run folder. null: runs/ and the method.")
 
     @model_validator(mode="after")
@@ -40,7 +50,7 @@ class Recipe(Section):
         asked = [export.kind for export in self.export or ()]
         for kind in asked:
             if kind not in kinds:
-                because = f": {self.method.UNMERGEABLE}" if kind == "merged" else ""
+                because = f": {self.method.UNMERGEABLE}" if kind in MERGED_KINDS else ""
                 raise ClashError(
                     f"{self.recipe} has no {kind!r} export; it has {', '.join(map(repr, kinds))}{because}",
                     ("export",),
@@ -99,7 +109,9 @@ class Recipe(Section):
         """The same recipe with every default that depends on the method written out."""
         export = self.export
         if export is None:
-            export = tuple(ExportSection(kind=kind) for kind in self.method.EXPORT_KINDS)
+            export = tuple(
+                ExportSection(kind=kind) for kind in self.method.DEFAULT_EXPORTS if kind in self.method.EXPORT_KINDS
+            )
         rate = self.train.learning_rate or self.method.DEFAULT_LEARNING_RATE
         return self.model_copy(
             update={

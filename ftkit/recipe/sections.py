@@ -18,7 +18,19 @@ from ftkit.recipe.rows import are_rows, store_rows
 
 DType = Literal["float32", "bfloat16", "float16"]
 DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text", "preference"]
-ExportKind = Literal["adapter", "merged"]
+ExportKind = Literal["adapter", "merged", "nf4", "gguf", "gguf-adapter", "onnx"]
+# What is written where a recipe names no exports, of those that its method has.
+DEFAULT_EXPORTS: tuple[ExportKind, ...] = ("adapter", "merged")
+# The kinds that start from a merged model, so that a method has all of them or none.
+MERGED_KINDS: tuple[ExportKind, ...] = ("merged", "nf4", "gguf", "onnx")
+EXPORT_DTYPES: dict[ExportKind, tuple[str, ...]] = {
+    "adapter": ("auto",),
+    "merged": ("auto", "float32", "bfloat16", "float16"),
+    "nf4": ("auto",),
+    "gguf": ("auto", "float32", "float16", "bfloat16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"),
+    "gguf-adapter": ("auto",),
+    "onnx": ("auto", "float32", "int4"),
+}
 
 
 def _path_text(value: Any) -> Any:
@@ -285,7 +297,20 @@ class ExportSection(Section):
 
     OBVIOUS_KEY: ClassVar[str | None] = "kind"
 
-    kind: ExportKind = Field(description="adapter: the adapter alone, for PEFT; merged: a model of its own.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="Of the merged weights. auto: the base checkpoint's own."
+    kind: ExportKind = Field(
+        description="adapter: the adapter alone, for PEFT; merged: a model of its own; nf4: that in 4 bit, for "
+        "transformers with bitsandbytes; gguf: that as one GGUF file; gguf-adapter: LoRA for llama.cpp; onnx: for "
+        "onnxruntime-genai."
     )
+    dtype: str = Field(
+        default="auto",
+        description="Of the stored weights; which there are depends on the kind. auto: of merged weights the base "
+        "checkpoint's own, of gguf float16, of onnx float32.",
+    )
+
+    @model_validator(mode="after")
+    def _the_kind_has_the_dtype(self) -> ExportSection:
+        known = EXPORT_DTYPES[self.kind]
+        if self.dtype not in known:
+            raise ClashError(f"{self.dtype!r} is no dtype of {self.kind}; it has {', '.join(known)}", ("dtype",))
+        return self

@@ -18,6 +18,7 @@ CHECKS = {
     "chat_template": "Renders conversations as in training and stops where answers end",
     "logits_match_trained": "Predicts what the trained model predicts",
     "differs_from_base": "Holds the training: far from the base, close to the trained model",
+    "prompt_tokens_never_sampled": "The soft prompt's own tokens are less likely than any other",
     "greedy_text_match": "Writes the same text as the trained model",
 }
 # Every other limit is an upper one.

@@ -15,7 +15,12 @@ from ftkit.recipe.facts import method_facts
 from tests.cli.running import ftkit
 from tests.cli.test_start import NO_TORCH
 
-MERGED = ["transformers", "vLLM", "SGLang", "TGI", "llama.cpp"]
+PLAIN = {
+    "merged": ["transformers", "vLLM", "SGLang", "TGI"],
+    "nf4": ["transformers"],
+    "gguf": ["llama.cpp", "Ollama"],
+    "onnx": ["onnxruntime-genai"],
+}
 
 
 @pytest.fixture
@@ -51,10 +56,10 @@ def test_the_list_for_scripts_keeps_its_four_keys_and_brings_the_methods_facts()
         "kind": "lora",
         "trainable_share": 0.036,
         "mergeable": True,
-        "engines": {"adapter": ["PEFT", "vLLM"], "merged": MERGED},
+        "engines": {"adapter": ["PEFT", "vLLM"], **PLAIN, "gguf-adapter": ["llama.cpp"]},
     }
     assert items["adapter"]["engines"] == {"adapter": ["ftkit"]}
-    assert items["full"]["engines"] == {"merged": MERGED}
+    assert items["full"]["engines"] == PLAIN
 
 
 def test_the_methods_for_scripts_include_the_kinds_that_have_no_file():
@@ -70,7 +75,7 @@ def test_the_methods_for_scripts_include_the_kinds_that_have_no_file():
         "kind": "ia3",
         "trainable_share": 0.00043,
         "mergeable": True,
-        "engines": {"adapter": ["PEFT"], "merged": MERGED},
+        "engines": {"adapter": ["PEFT"], **PLAIN},
         "when": "very little data; fewest parameters that still merge",
     }
 
@@ -84,7 +89,7 @@ def test_in_a_pipe_every_row_is_one_plain_line(pipe):
     assert rows[0] == ["method", "trains", "merges", "adapter in", "choose it for"]
     vera = ["lora (kind: vera)", "0.16 %", "yes", "PEFT", "far fewer trained parameters than LoRA's"]
     assert vera in rows
-    assert ["prompt", "0.0086 %", "no", "PEFT", "kilobytes a task on a large base; weak on small ones"] in rows
+    assert ["prompt", "0.0086 %", "yes", "PEFT", "kilobytes a task on a large base; weak on small ones"] in rows
     assert ["full", "100 %", "yes", "-", "much data, a far domain; 16 bytes of memory a parameter"] in rows
     assert all([item.name, item.about] in rows for item in shipped_recipes())
 

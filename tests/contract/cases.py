@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch import nn
 from ftkit.evaluate.loss import summed_loss
 from ftkit.methods import Method, method_of
 from ftkit.models.load import load_model
+from ftkit.models.prompt_tokens import set_prompt_rows
+from ftkit.models.vocabulary import extend_vocabulary
 from ftkit.recipe import RECIPES, Recipe
 from tests.tiny import tiny_tokenizer
 
@@ -190,7 +193,21 @@ def train_steps(
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module) -> torch.Tensor:
-    """Logits of the two rows without padding; those that a soft prompt puts in front are left out."""
+def logits_of(model: nn.Module, in_front: Sequence[int] = ()) -> torch.Tensor:
+    """Logits of the two rows without padding; those that a soft prompt, or tokens, put in front are left out."""
     model.eval()
-    return model(input_ids=IDS[:2], use_cache=False).logits[:, -IDS.shape[1] :].float().contiguous()
+    ids = torch.cat([torch.tensor([list(in_front)] * 2, dtype=IDS.dtype), IDS[:2]], dim=1)
+    return model(input_ids=ids, use_cache=False).logits[:, -IDS.shape[1] :].float().contiguous()
+
+
+def merged_of(method: Method, model: nn.Module, fresh: Any) -> tuple[Any, list[int]]:
+    """The plain model of a trained one, and the tokens that it has in front of every text, as exports make it."""
+    merged: Any = method.merge(model, fresh)
+    embeddings = method.virtual_embeddings(model)
+    if embeddings is None:
+        return merged, []
+    rows = merged.get_input_embeddings().weight.shape[0]
+    ids = list(range(rows, rows + method.virtual_tokens))
+    extend_vocabulary(merged, dict.fromkeys(ids, ()))
+    set_prompt_rows(merged, ids, embeddings)
+    return merged, ids

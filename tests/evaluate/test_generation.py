@@ -112,11 +112,11 @@ def test_dropout_is_off_while_generating_and_the_mode_comes_back(tiny_llama):
 
 
 def test_a_prompt_goes_through_the_chat_template_or_is_plain_text_with_the_beginning_token_it_wants():
-    chat = prompt_ids("hi", tiny_tokenizer(), bos_wanted=False)
+    chat = prompt_ids("hi", tiny_tokenizer())
     assert tiny_tokenizer().decode(chat) == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     plain = tiny_tokenizer(template=None, bos=True)
-    assert plain.decode(prompt_ids("hi", plain, bos_wanted=True)) == "<s>hi"
-    assert plain.decode(prompt_ids("hi", plain, bos_wanted=False)) == "hi"
+    assert plain.decode(prompt_ids("hi", plain, in_front=[plain.bos_token_id])) == "<s>hi"
+    assert plain.decode(prompt_ids("hi", plain)) == "hi"
 
 
 @pytest.mark.parametrize(("configured", "expected"), [(7, [7]), ([7, 9], [7, 9]), (None, [2])])

@@ -11,6 +11,7 @@ from ftkit.export.probes import Probes, measure_base, measure_trained
 from ftkit.export.token_contract import make_contract
 from ftkit.export.write import Trained, write_export
 from ftkit.models.find import find_base
+from ftkit.recipe.sections import ExportKind
 from tests.contract.cases import Case, train_steps
 from tests.tiny import CHATML
 
@@ -27,22 +28,41 @@ TOOLED = (
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 DATED = "{{ 'Today: ' + strftime_now('%d %b %Y') + '\n' }}" + CHATML
+LORA = Case("lora", "lora")
+BOTH: dict[ExportKind, str] = {"adapter": "auto", "merged": "auto"}
+ADAPTER: dict[ExportKind, str] = {"adapter": "auto"}
+MERGED: dict[ExportKind, str] = {"merged": "auto"}
 
 
-def write_exports(folder: Path, base: Path, tokenizer: Any) -> Path:
-    """Adapter and merged export of one run, below the folder given back."""
-    case = Case("lora", "lora")
+def write_exports(
+    folder: Path,
+    base: Path,
+    tokenizer: Any,
+    *,
+    case: Case = LORA,
+    steps: int = 3,
+    exports: dict[ExportKind, str] = BOTH,
+) -> Path:
+    """Exports of one run, given as kinds with dtypes, below the folder given back."""
+    trained = tiny_trained(base, tokenizer, case=case, steps=steps)
+    for kind, dtype in exports.items():
+        write_export(trained, kind, dtype, folder / kind)
+    return folder
+
+
+def tiny_trained(base: Path, tokenizer: Any, *, case: Case = LORA, steps: int = 3) -> Trained:
+    """A live model after a few steps, with all that an export records about it."""
     method, model = case.method(), case.base(base)
     probes = Probes(ids=[[5, 60, 7, 80, 9]], positions=[[1, 2, 3, 4]], prompts=[[5, 60, 7]])
     measure_base(probes, model)
     attached = case.attached(base)
-    train_steps(attached, 3)
+    train_steps(attached, steps)
     measure_trained(probes, attached.eval())
-    trained = Trained(
+    return Trained(
         model=attached, method=method, base=find_base(str(base)), tokenizer=tokenizer, added_tokens={},
         stop_token_ids=[2], probes=probes, quantization=None,
         origin={
-            "recipe": "lora", "method": case.as_recipe().method.model_dump(mode="json"), "recipe_digest": "r",
+            "recipe": case.recipe, "method": case.as_recipe().method.model_dump(mode="json"), "recipe_digest": "r",
             "data_digest": "d",
         },
         facts={
@@ -50,9 +70,6 @@ def write_exports(folder: Path, base: Path, tokenizer: Any) -> Path:
             "losses": {"before": None, "after": None},
         },
     )  # fmt: skip
-    for kind in ("adapter", "merged"):
-        write_export(trained, kind, "auto", folder / kind)
-    return folder
 
 
 def write_paper_export(folder: Path, tokenizer: Any) -> Path:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -213,3 +215,21 @@ def test_shards_have_the_digest_of_their_names_and_digests(tmp_path):
 
     digests = {f"{name}.safetensors": hashlib.sha256(name.encode()).hexdigest() for name in "ab"}
     assert weights_sha256(tmp_path) == sha256_json(digests)
+
+
+def test_a_process_that_waits_for_another_takes_what_that_one_fetched(tiny_llama, cache, monkeypatch):
+    fetched = []
+
+    def fetch(model, folder):
+        fetched.append(model.name)
+        time.sleep(0.2)
+        shutil.copytree(tiny_llama, folder)
+        digest = sha256_file(folder / "model.safetensors")
+        (folder / "ftkit_model.json").write_text(json.dumps({"sha256": digest}))
+
+    monkeypatch.setattr(find, "fetch_known", fetch)
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: find_base("smollm2-135m").folder, range(2)))
+
+    assert folders == [known_folder(SMOL)] * 2
+    assert fetched == ["smollm2-135m"]

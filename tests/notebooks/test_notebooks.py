@@ -31,6 +31,17 @@ PRINTED = {
         "data.max_length is 86",
         "23 conversations and 7 texts",
     ),
+    "04_exports": (
+        "'gguf-adapter' or 'onnx', not 'gguff'",
+        "'int3' is no dtype of merged; it has auto, float32, bfloat16, float16",
+        *VERIFIED,
+        "['chat_template', 'files', 'token_contract']",
+        "whole again: True",
+        "the same bytes twice: True",
+        "ftkit unbundle BUNDLE -o tuned",
+        "the server answers as the export does: True",
+        "tokens as in training: True 30",
+    ),
 }
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
@@ -23,7 +24,10 @@ from ftkit.recipe import (
     recipe_error,
     recipe_from_values,
 )
+from ftkit.recipe.sections import MERGED_KINDS, ExportKind
 from ftkit.recipe.yaml12 import MAX_BYTES, parse_value
+
+KINDS = " or ".join([", ".join(map(repr, get_args(ExportKind)[:-1])), repr(get_args(ExportKind)[-1])])
 
 KNOWN = "Known: full, lora, qlora, prefix, prompt, adapter."
 SHORT = "recipe: lora\nmodel: smollm2-135m\ndata: train.jsonl\n"
@@ -255,7 +259,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known_key(tmp_pat
         ("output: 3", "output: should be text, not 3"),
         ("evaluate: {metrics: f1}", "evaluate.metrics: should be a list, not 'f1'"),
         ("evaluate: {forgetting: x}", "evaluate.forgetting: cannot be set yet; leave it null, not 'x'"),
-        ("export: [gguf]", "export.0: should be 'adapter' or 'merged', not 'gguf'"),
+        ("export: [ggml]", f"export.0: should be {KINDS}, not 'ggml'"),
         ("method: {target_modules: q_proj}",
          "method.target_modules: should be 'all-linear', not 'q_proj' or should be a list, not 'q_proj'"),
         ("version: 2", "version: should be 1, not 2"),
@@ -399,7 +403,7 @@ def test_plain_values_are_checked_with_the_callers_own_places():
     ("text", "expected"),
     [
         ("recipe: full\nmodel: m\ndata: d\nexport: [merged, adapter]\n",
-         "r.yaml:4: export: full has no 'adapter' export; it has 'merged'"),
+         f"r.yaml:4: export: full has no 'adapter' export; it has {', '.join(map(repr, MERGED_KINDS))}"),
         (SHORT + "export: [merged, merged]\n",
          "r.yaml:4: export: a kind of export is named twice; each is written to export/KIND"),
         ("recipe: lora\nmodel: m\ndata:\n  train: d\n  packing: true\ntrain: {micro_batch_size: 2}\n",

@@ -47,7 +47,6 @@ def faults(folder, recipe, text):
     ("recipe", "reason"),
     [
         ("prefix", "learned keys and values are no weights of the base's architecture"),
-        ("prompt", "learned embeddings in front of the text are no weights of the base's architecture"),
         ("adapter", "a bottleneck has a non-linearity inside, which no matrix of the base can hold"),
     ],
 )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from ftkit.errors import RecipeError
 from ftkit.recipe import load_recipe
 from ftkit.recipe.overrides import apply_overrides
+from ftkit.recipe.sections import ExportKind
+
+KINDS = " or ".join([", ".join(map(repr, get_args(ExportKind)[:-1])), repr(get_args(ExportKind)[-1])])
 
 RECIPE = """\
 recipe: lora
@@ -125,7 +130,7 @@ def test_what_is_neither_a_setting_nor_a_removal_is_refused(fault, override):
         ("recipe=loar", "recipe: 'loar' is not a recipe"),
         ("~recipe", "recipe: is required and not given"),
         ("~model.path", "model.path: is required and not given"),
-        ("export=[gguf]", "export.0: should be 'adapter' or 'merged', not 'gguf'"),
+        ("export=[ggml]", f"export.0: should be {KINDS}, not 'ggml'"),
         ("data=[{pth: x}]", "data.train.0.path: is required and not given"),
         ("data.streaming=true",
          "data.streaming: streaming data has no length, so train.max_steps must say when training ends"),

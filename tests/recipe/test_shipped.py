@@ -79,20 +79,20 @@ def test_every_recipe_ships_as_a_file_of_its_name():
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "learning_rate"),
+    ("name", "settings", "learning_rate", "exports"),
     [
-        ("prefix", {"num_virtual_tokens": 20, "init": "data"}, 1e-2),
-        ("prompt", {"num_virtual_tokens": 20, "init": "vocabulary"}, 3e-2),
-        ("adapter", {"architecture": "houlsby", "reduction_factor": 16}, 1e-3),
+        ("prefix", {"num_virtual_tokens": 20, "init": "data"}, 1e-2, ["adapter"]),
+        ("prompt", {"num_virtual_tokens": 20, "init": "vocabulary"}, 3e-2, ["adapter", "merged"]),
+        ("adapter", {"architecture": "houlsby", "reduction_factor": 16}, 1e-3, ["adapter"]),
     ],
 )
-def test_the_recipes_without_a_merged_model_train_on_the_shipped_data(name, settings, learning_rate):
+def test_the_recipes_that_leave_the_base_as_it_is_train_on_the_shipped_data(name, settings, learning_rate, exports):
     recipe = load_recipe(find_recipe(name))
 
     assert {key: getattr(recipe.method, key) for key in settings} == settings
     assert recipe.train.learning_rate == learning_rate
     assert recipe.data.train[0].path.endswith("data/shop_tickets_train.jsonl")
-    assert [export.kind for export in recipe.export] == ["adapter"]
+    assert [export.kind for export in recipe.export] == exports
     assert recipe.output == f"runs/{name}"
 
 
