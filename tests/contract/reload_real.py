@@ -6,6 +6,7 @@ python -m tests.contract.reload_real BASE FOLDER
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,10 +22,11 @@ PROMPT = torch.tensor([[1, 4093, 198, 2683, 314, 260, 3155, 47, 2, 198, 1, 520, 
 
 
 @torch.no_grad()
-def real_logits(model) -> torch.Tensor:
-    """Logits of the prompt's own positions, in eval mode."""
+def real_logits(model, in_front: Sequence[int] = ()) -> torch.Tensor:
+    """Logits of the prompt's own positions behind what stands in front, in eval mode."""
     model.eval()
-    return model(input_ids=PROMPT, use_cache=False).logits[:, -PROMPT.shape[1] :].float().contiguous()
+    ids = torch.cat([torch.tensor([list(in_front)], dtype=PROMPT.dtype), PROMPT], dim=1)
+    return model(input_ids=ids, use_cache=False).logits[:, -PROMPT.shape[1] :].float().contiguous()
 
 
 def main(base: Path, folder: Path) -> None:

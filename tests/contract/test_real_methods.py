@@ -15,7 +15,7 @@ from ftkit.evaluate.generation import greedy_config, without_own_settings
 from ftkit.evaluate.loss import summed_loss
 from ftkit.models.load import load_model
 from ftkit.recipe import RECIPES
-from tests.contract.cases import CPU, Case
+from tests.contract.cases import CPU, Case, merged_of
 from tests.contract.reload_real import CASES, PROMPT, real_logits
 
 pytestmark = pytest.mark.real
@@ -69,8 +69,8 @@ def _train(case: Case, base_folder: Path, folder: Path) -> SimpleNamespace:
         facts.cached, facts.uncached = _greedy(model)
     method.save(model, folder)
     if case.merges:
-        merged = method.merge(model, load_model(base_folder, dtype=torch.float32, device=CPU))
-        facts.merged = real_logits(merged)
+        merged, in_front = merged_of(method, model, load_model(base_folder, dtype=torch.float32, device=CPU))
+        facts.merged = real_logits(merged, in_front)[..., : facts.logits.shape[-1]]
     return facts
 
 

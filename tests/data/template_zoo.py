@@ -221,7 +221,7 @@ PIECES = [
 texts = st.one_of(
     st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join),
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12),
-).filter(str.strip)
+).filter(lambda text: text.strip() and not any(token in text for token in [*CONTROL, *ADDED]))
 TOOL = {
     "type": "function",
     "function": {

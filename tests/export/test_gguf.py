@@ -37,6 +37,7 @@ PATTERNS = Case(
 
 @pytest.fixture(scope="module")
 def converter() -> Path:
+    pytest.importorskip("sentencepiece", reason="pip install 'ftkit[gguf]'")
     try:
         return find_converter()
     except MissingPartError as error:

@@ -273,6 +273,7 @@ def recipe(folder: Path, base: Path, **data) -> ftkit.PromptRecipe:
         method={"num_virtual_tokens": 4},
         train={"learning_rate": 0.1, "epochs": 2.0, "batch_size": 8},
         evaluate={"max_examples": 1, "max_new_tokens": 4},
+        export=["adapter", "merged"],
         output=str(folder / "run"),
     )
 
