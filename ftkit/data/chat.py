@@ -6,24 +6,24 @@ hundreds of megabytes.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2 import Template, TemplateSyntaxError, nodes
 
+from ftkit.data.linear import message_loop
 from ftkit.data.sample import Turn
+from ftkit.data.template_language import Generation, environment
 
 Spans = list[tuple[int, int]]
+MARKS = Generation.identifier
 
 # Names that a message's reasoning goes by; transformers gives templates the first two, whichever the row has.
+_ANY = (Turn(role="user", content="aquamarine"),)
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -41,6 +41,36 @@ class RenderFault(ValueError):  # noqa: N818 - collected into a DataError, never
         self.what, self.fix, self.field = what, fix, field
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a template made of a conversation.
+
+    Attributes:
+        text: All of it.
+        marks: Start and end in it of each ``{% generation %}`` block, if they were followed.
+        begins: Of a linear template: where each message begins, and where the last one ends.
+    """
+
+    text: str
+    marks: Spans = field(default_factory=list)
+    begins: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A template, ready to be rendered.
+
+    Attributes:
+        template: Of a linear one, it tells its `Generation` where messages begin.
+        marks: Whether it has ``{% generation %}`` marks.
+        asks: What a linear one writes behind any conversation to have it answered; None for others.
+    """
+
+    template: Template
+    marks: bool
+    asks: str | None = None
+
+
 class ChatTemplate:
     """A tokenizer's chat template.
 
@@ -55,8 +85,8 @@ class ChatTemplate:
     ) -> None:
         self._texts = {"default": text} if isinstance(text, str) else dict(text)
         self._special_tokens = dict(special_tokens)
-        self._environment = _environment(datetime.datetime.combine(today, datetime.time()))
-        self._compiled: dict[str, tuple[Template, bool]] = {}
+        self._environment = environment(datetime.datetime.combine(today, datetime.time()))
+        self._compiled: dict[str, _Compiled] = {}
 
     @cached_property
     def reads_today(self) -> bool:
@@ -84,16 +114,37 @@ class ChatTemplate:
         Raises:
             RenderFault: The template refuses this conversation, or its marks cannot be followed.
         """
-        template, marks = self._template(tools)
-        values = {
-            "messages": [_message(turn) for turn in turns],
-            "tools": list(tools) or None,
-            "documents": None,
-            "add_generation_prompt": ask,
-            **self._special_tokens,
-        }
+        compiled = self._template(tools)
+        written = self._write(compiled, _values(turns, tools, ask=ask), follow=compiled.marks and follow_marks)
+        return written.text, written.marks
+
+    def has_marks(self, tools: Sequence[Mapping[str, Any]] = ()) -> bool:
+        """Whether the text that serves such a conversation has ``{% generation %}`` marks."""
+        return self._template(tools).marks
+
+    def beginnings(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]] = ()) -> Beginnings:
+        """A conversation and its beginnings, to be rendered.
+
+        Raises:
+            RenderFault: There is no template for such a conversation.
+        """
+        compiled = self._template(tools)
+        return Beginnings(self, turns, tools) if compiled.asks is None else _Linear(self, turns, tools, compiled.asks)
+
+    def follow(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]) -> Written:
+        """Render a conversation with all its places.
+
+        Raises:
+            RenderFault: See `render`.
+        """
+        return self._write(self._template(tools), _values(turns, tools, ask=False), follow=True)
+
+    def _write(self, compiled: _Compiled, values: dict[str, Any], *, follow: bool) -> Written:
+        values |= self._special_tokens
         try:
-            return self._with_marks(template, values) if marks and follow_marks else (template.render(values), [])
+            if follow:
+                return self._followed(compiled.template, values)
+            return Written(text=compiled.template.render(values))
         except RenderFault:
             raise
         except Exception as error:  # noqa: BLE001 - templates raise whatever they like; every kind becomes one message
@@ -101,12 +152,8 @@ class ChatTemplate:
                 f"the chat template refuses this conversation: {error or type(error).__name__}"
             ) from None
 
-    def has_marks(self, tools: Sequence[Mapping[str, Any]] = ()) -> bool:
-        """Whether the text that serves such a conversation has ``{% generation %}`` marks."""
-        return self._template(tools)[1]
-
-    def _template(self, tools: Sequence[Mapping[str, Any]]) -> tuple[Template, bool]:
-        """The compiled text for a conversation, and whether it has marks; compiled when first needed."""
+    def _template(self, tools: Sequence[Mapping[str, Any]]) -> _Compiled:
+        """The compiled text for a conversation; compiled when first needed."""
         name = "tool_use" if tools and "tool_use" in self._texts else "default"
         if name not in self._compiled:
             if name not in self._texts:
@@ -115,13 +162,25 @@ class ChatTemplate:
                     f"the tokenizer has several chat templates ({names}), and none is named default",
                     "Choose one with model.chat_template.",
                 )
-            tree = self._parse(self._texts[name])
-            marks = any(node.identifier == _MARKS for node in tree.find_all(nodes.ExtensionAttribute))
-            template = self._environment.from_string(tree)
-            # Jinja keeps them in a chain of mappings, which it copies key by key for every text.
-            template.globals = dict(template.globals)
-            self._compiled[name] = template, marks
+            self._compiled[name] = self._compile(self._parse(self._texts[name]))
         return self._compiled[name]
+
+    def _compile(self, tree: nodes.Template) -> _Compiled:
+        marks = any(node.identifier == MARKS for node in tree.find_all(nodes.ExtensionAttribute))
+        tracker = self._environment.extensions[MARKS]
+        loop = message_loop(tree, MARKS)
+        if loop is not None:
+            loop.body.insert(0, nodes.ExprStmt(tracker.call_method("begin")))
+            tree.body.insert(tree.body.index(loop) + 1, nodes.ExprStmt(tracker.call_method("begin")))
+        template = self._environment.from_string(tree)
+        # Jinja keeps them in a chain of mappings, which it copies key by key for every text.
+        template.globals = dict(template.globals)
+        asks = None
+        if loop is not None:
+            with contextlib.suppress(RenderFault):  # the rows will say it
+                asked = self._write(_Compiled(template, marks), _values(_ANY, (), ask=True), follow=True)
+                asks = asked.text[asked.begins[-1] :]
+        return _Compiled(template, marks, asks)
 
     def _parse(self, text: str) -> nodes.Template:
         try:
@@ -132,10 +191,10 @@ class ChatTemplate:
                 "Choose another model.chat_template.",
             ) from None
 
-    def _with_marks(self, template: Template, values: Mapping[str, Any]) -> tuple[str, Spans]:
-        tracker = self._environment.extensions[_MARKS]
-        assert isinstance(tracker, _Generation)
-        text, marked = tracker.follow(template.generate(values))
+    def _followed(self, template: Template, values: Mapping[str, Any]) -> Written:
+        tracker = self._environment.extensions[MARKS]
+        assert isinstance(tracker, Generation)
+        text, marked, begins = tracker.follow(template.generate(values))
         for start, body in marked:
             if not text.startswith(body, start):
                 raise RenderFault(
@@ -143,134 +202,59 @@ class ChatTemplate:
                     "its place in the text cannot be known",
                     "Move the marks out of it, or choose another model.chat_template.",
                 )
-        return text, [(start, start + len(body)) for start, body in marked if body]
+        return Written(text=text, marks=[(start, start + len(body)) for start, body in marked if body], begins=begins)
 
 
-class _Generation(Extension):
-    """``{% generation %}``, transformers' mark around what the assistant writes.
+class Beginnings:
+    """A conversation's first turns, as many as are asked for, rendered one by one.
 
-    A block is a scope of its own there (a Jinja call block), so it must be one here: a variable that is set inside
-    one is unknown behind it.
+    Args:
+        chat: The template.
+        turns: Of the conversation.
+        tools: See `ChatTemplate.render`.
     """
 
-    tags = {"generation"}  # noqa: RUF012 - Jinja's own declaration
+    def __init__(self, chat: ChatTemplate, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]) -> None:
+        self._chat, self._turns, self._tools = chat, turns, tools
 
-    def __init__(self, environment: Any) -> None:
-        super().__init__(environment)
-        self._written = 0
-        self._marked: list[tuple[int, str]] = []
+    def asked(self, count: int) -> str:
+        """The first turns, with the words that make the model answer."""
+        return self._chat.render(self._turns[:count], self._tools, ask=True, follow_marks=False)[0]
 
-    def parse(self, parser: Parser) -> nodes.Node:
-        """Turn a block into a call of `note` with the block's text."""
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("note"), [], [], body, lineno=line)
-
-    def note(self, caller: Callable[[], str]) -> str:
-        """Remember a block's text, and where it will stand if it goes straight into the output."""
-        body = caller()
-        self._marked.append((self._written, body))
-        return body
-
-    def follow(self, pieces: Iterator[str]) -> tuple[str, list[tuple[int, str]]]:
-        """Join a template's output, and give with it the blocks that were noted on the way."""
-        self._written, self._marked = 0, []
-        written = []
-        for piece in pieces:  # lazy: a block is noted when all that stands before it has been counted
-            written.append(piece)
-            self._written += len(piece)
-        return "".join(written), self._marked
+    def written(self, count: int, *, follow_marks: bool) -> tuple[str, Spans]:
+        """The first turns, and the places of the ``{% generation %}`` blocks if they are to be followed."""
+        return self._chat.render(self._turns[:count], self._tools, ask=False, follow_marks=follow_marks)
 
 
-_MARKS = _Generation.identifier
+class _Linear(Beginnings):
+    """Of a template that writes one message after the other, as `message_loop` proves: all from one rendering."""
+
+    def __init__(
+        self, chat: ChatTemplate, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], asks: str
+    ) -> None:
+        super().__init__(chat, turns, tools)
+        self._asks = asks
+        self._whole = chat.follow(turns, tools)
+
+    def asked(self, count: int) -> str:
+        """See `Beginnings`."""
+        return self._whole.text[: self._whole.begins[count]] + self._asks
+
+    def written(self, count: int, *, follow_marks: bool) -> tuple[str, Spans]:
+        """See `Beginnings`."""
+        whole, end = self._whole, self._whole.begins[count]
+        marks = [mark for mark in whole.marks if mark[0] < end] if follow_marks else []
+        return whole.text[:end] + whole.text[whole.begins[-1] :], marks
 
 
-class _Namespace(Namespace):
-    """Jinja's namespace without private names, through which templates have climbed out of the sandbox."""
-
-    def __init__(*args: Any, **kwargs: Any) -> None:
-        instance, *rest = args  # not by the name of self, which a template may give to a value
-        values = dict(*rest, **kwargs)
-        for name in values:
-            _require_public(name)
-        Namespace.__init__(instance, values)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        _require_public(name)
-        super().__setitem__(name, value)
-
-
-class _Dict:
-    """``dict`` as templates may use it: to call, not to climb its class."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict(*args, **kwargs)
-
-    def fromkeys(self, *args: Any) -> dict[Any, Any]:
-        return dict.fromkeys(*args)
-
-
-def _require_public(name: Any) -> None:
-    if isinstance(name, str) and name.startswith("_"):
-        raise SecurityError(f"a chat template cannot keep {name!r} in a namespace")
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, made quicker at what templates do all the time: ``message.role``, ``text.strip()``.
-
-    Jinja looks for an attribute before it looks for a key, and a plain dict answers each such question with an
-    exception. And it asks anew, in dozens of questions about the type, whether ``strip`` of a text is safe.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._safe: dict[tuple[type, str], bool] = {}
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """As Jinja has it, which decides by the object's type and the attribute's name."""
-        key = type(obj), attr
-        if key not in self._safe:
-            self._safe[key] = super().is_safe_attribute(obj, attr, value)
-        return self._safe[key]
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """As Jinja has it; a key that no attribute of dicts hides is taken at once."""
-        if type(obj) is dict and attribute in obj and attribute not in _OF_DICTS:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
-
-
-_OF_DICTS = frozenset(dir(dict))
-
-
-def _environment(now: datetime.datetime) -> _Environment:
-    """Jinja as transformers sets it up. The sandbox also bounds ranges."""
-    environment = _Environment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals |= {
-        "raise_exception": _raise,
-        "strftime_now": now.strftime,
-        "dict": _Dict(),
-        "namespace": _Namespace,
+def _values(turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], *, ask: bool) -> dict[str, Any]:
+    """What a template is given, besides the special tokens."""
+    return {
+        "messages": [_message(turn) for turn in turns],
+        "tools": list(tools) or None,
+        "documents": None,
+        "add_generation_prompt": ask,
     }
-    return environment
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Jinja's own filter escapes HTML and sorts keys."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise(message: str) -> None:
-    raise TemplateError(message)
 
 
 def _message(turn: Turn) -> dict[str, Any]:

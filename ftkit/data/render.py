@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
-from ftkit.data.chat import ChatTemplate, RenderFault, Spans
+from ftkit.data.chat import Beginnings, ChatTemplate, RenderFault, Spans
 from ftkit.data.sample import Sample, Turn
 
 if TYPE_CHECKING:
@@ -107,11 +107,13 @@ def render(sample: Sample, chat: ChatTemplate, *, train_on: TrainOn, epilogue: s
     """
     turns = sample.turns
     trained = trained_turns(turns, train_on)
-    conversation = _Conversation(sample, chat, epilogue, follows_marks=train_on != "all")
+    beginnings = chat.beginnings(turns, sample.content.tools)
+    follows_marks = train_on != "all" and chat.has_marks(sample.content.tools)
+    conversation = _Conversation(sample, beginnings, epilogue, follows_marks=follows_marks)
     found = [conversation.until(index) for index in trained]
     last = found[-1]
     goes_on = trained[-1] < len(turns) - 1
-    whole = chat.render(turns, sample.content.tools, ask=False)[0] if goes_on else last.text
+    whole = beginnings.written(len(turns), follow_marks=False)[0] if goes_on else last.text
     _require_tools(sample.content.tools, whole)
     if train_on == "all":
         untrained = [index for index in _spoken(turns) if not turns[index].train]
@@ -161,26 +163,25 @@ class _Answered:
 
 @dataclass(frozen=True, slots=True)
 class _Conversation:
-    """A row and the template that renders it."""
+    """A row and what the template makes of it."""
 
     sample: Sample
-    chat: ChatTemplate
+    beginnings: Beginnings
     epilogue: str
     follows_marks: bool
     marks: dict[int, Spans] = field(default_factory=dict)
 
     def until(self, index: int) -> _Answered:
         """Render up to an answer and prove that the prompt that asks for it stands before it."""
-        turns, tools = self.sample.turns, self.sample.content.tools
-        asked, _ = self.chat.render(turns[:index], tools, ask=True, follow_marks=False)
-        text, marks = self.chat.render(turns[: index + 1], tools, ask=False, follow_marks=self.follows_marks)
+        asked = self.beginnings.asked(index)
+        text, marks = self.beginnings.written(index + 1, follow_marks=self.follows_marks)
         if not text.startswith(asked):
             raise _asks_differently(asked, text, index)
         stable = text.removesuffix(self.epilogue) if len(text) - len(self.epilogue) >= len(asked) else text
         begin, end = len(asked), len(stable.rstrip())
         self._require_all_of(index, text, begin, end)
         counts: tuple[tuple[int, int], ...] = ((begin, end),)
-        if self.follows_marks and self.chat.has_marks(tools):
+        if self.follows_marks:
             self.marks[index] = marks
             self._require_no_others(index, asked, marks)
             inside = [(max(start, begin), min(stop, end)) for start, stop in marks]
@@ -209,8 +210,7 @@ class _Conversation:
 
     def _marks_until(self, index: int) -> Spans:
         if index not in self.marks:
-            tools = self.sample.content.tools
-            self.marks[index] = self.chat.render(self.sample.turns[: index + 1], tools, ask=False)[1]
+            self.marks[index] = self.beginnings.written(index + 1, follow_marks=True)[1]
         return self.marks[index]
 
     def _require_all_of(self, index: int, text: str, begin: int, end: int) -> None:
@@ -219,7 +219,7 @@ class _Conversation:
             if wanted.strip() in text[begin:end]:
                 continue
             # The generation prompt itself may begin the answer, as an empty thought does.
-            before, _ = self.chat.render(self.sample.turns[:index], self.sample.content.tools, ask=False)
+            before, _ = self.beginnings.written(index, follow_marks=False)
             written = text[len(before) if text.startswith(before) else begin : end]
             if _squeezed(wanted) not in _squeezed(written):
                 raise RenderFault(
