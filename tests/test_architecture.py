@@ -63,7 +63,8 @@ ORDER = {
         "optimizer", "checkpoint", "documents", "isolation", "moments", "trainer", "",
     ],
     "export": [
-        "manifest", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract", "trained",
+        "manifest", "engines", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract",
+        "trained",
         "converter", "engine_tokens", "soft_prompt", "target", "quality", "targets.adapter", "targets.merged",
         "targets.nf4", "onnx_process", "targets.onnx", "targets.gguf", "targets.gguf_adapter", "targets", "write",
         "verify_process", "readers", "readers.convert_to_gguf", "readers.llama_cpp", "readers.onnx_genai", "base",

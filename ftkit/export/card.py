@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ftkit.export.engines import engines_of, not_for_vllm, vllm_rank
 from ftkit.export.manifest import ExportManifest
 from ftkit.models.known import KNOWN_MODELS
 
@@ -63,11 +67,12 @@ _LIBRARIES = {
 }
 
 
-def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
+def model_card(manifest: ExportManifest, facts: dict[str, Any], folder: Path) -> str:
     """Write the card.
 
     Args:
         manifest: Of the export.
+        folder: That holds it.
         facts: ``data`` (the data report), ``metrics`` {before, after} and ``losses`` {before, after}.
     """
     form = "bottleneck" if (manifest.kind, manifest.recipe) == ("adapter", "adapter") else manifest.kind
@@ -98,6 +103,7 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
             f"`BitsAndBytesConfig(**{manifest.quantization})`; on the full-precision base it is another model.", "",
         ]  # fmt: skip
     lines += [
+        *_engine_lines(manifest, folder),
         *_quality_lines(manifest),
         *_vocabulary_lines(manifest),
         f"Answers end with token ids {manifest.stop_tokens}, as generation_config.json says.", "",
@@ -105,6 +111,30 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any]) -> str:
         "trained model gave; the figures of the first check are in verify.json.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _engine_lines(manifest: ExportManifest, folder: Path) -> list[str]:
+    """Where it runs, and the command for vLLM, whose defaults suit few adapters."""
+    path = folder / "adapter_config.json"
+    adapter = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    lines = ["## Where it runs", "", "| engine | | why |", "|---|---|---|"]
+    lines += [f"| {one.name} | {one.status} | {one.why} |" for one in engines_of(manifest, adapter)] + [""]
+    if manifest.kind == "adapter" and adapter is not None and not not_for_vllm(adapter, manifest):
+        lines += ["```bash", _vllm_command(manifest, adapter, folder), "```", ""]
+    return lines
+
+
+def _vllm_command(manifest: ExportManifest, adapter: Mapping[str, Any], folder: Path) -> str:
+    name = manifest.base["name"]
+    base = KNOWN_MODELS[name].hub_id if name in KNOWN_MODELS else name
+    template = (
+        " --chat-template this-folder/chat_template.jinja" if (folder / "chat_template.jinja").is_file() else ""
+    )
+    return (
+        f"vllm serve {base} --tokenizer this-folder "
+        f"--generation-config this-folder{template} \\\n"
+        f"  --enable-lora --max-lora-rank {vllm_rank(adapter)} --lora-modules tuned=this-folder"
+    )
 
 
 def _quality_lines(manifest: ExportManifest) -> list[str]:

@@ -73,7 +73,7 @@ def write_export(trained: Trained, kind: ExportKind, dtype: str, folder: Path) -
             versions=library_versions(),
             **trained.origin,
         )
-        (partial / "README.md").write_text(model_card(manifest, trained.facts), encoding="utf-8")
+        (partial / "README.md").write_text(model_card(manifest, trained.facts, partial), encoding="utf-8")
         manifest = replace(manifest, files=list_files(partial))
         write_json(partial / MANIFEST, manifest.to_dict())
     return manifest

@@ -9,19 +9,17 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ftkit.errors import MissingPartError, ModelError, UsageError
 from ftkit.export.base import find_export_base
-from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
+from ftkit.export.engines import not_for_vllm, vllm_rank
+from ftkit.export.manifest import MANIFEST, read_manifest
 from ftkit.nearest import did_you_mean
 from ftkit.pipeline.gguf_model import can_read_gguf
 from ftkit.pipeline.other_engines import OTHER_ENGINES, artefact_of
 from ftkit.serve.listen import Address
 
 OWN = "ftkit"
-# Ranks that vLLM has kernels for; it is told the smallest that suffices.
-VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +135,7 @@ def _vllm_adapters(folders: Mapping[str, Path]) -> tuple[str, ...]:
     for folder in folders.values():
         theirs = read_manifest(folder)
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        reason = _not_for_vllm(config, theirs)
+        reason = not_for_vllm(config, theirs)
         for what in ("tokenizer_digest", "chat_template_digest", "stop_tokens"):
             if getattr(theirs, what) != getattr(ours, what):
                 reason = f"its {what.removesuffix('_digest').replace('_', ' ')} is another than that of {first}"
@@ -147,31 +145,17 @@ def _vllm_adapters(folders: Mapping[str, Path]) -> tuple[str, ...]:
             raise UsageError(
                 f"{folder}: vLLM cannot serve it: {reason}", fix="Leave out --engine, or serve the merged export."
             )
-        ranks += [config["r"], *config.get("rank_pattern", {}).values()]
+        ranks.append(vllm_rank(config))
     base = find_export_base(first, ours)
     if base.sha256 != ours.base["sha256"]:
         raise ModelError(f"{base.folder}: is not the base that {first} was trained on", fix="Fetch that base.")
-    rank = next(size for size in VLLM_RANKS if size >= max(ranks))
     template = first / "chat_template.jinja"
     return (
         str(base.folder), "--tokenizer", str(first), "--generation-config", str(first),
         *(("--chat-template", str(template)) if template.is_file() else ()),
-        "--enable-lora", "--max-loras", str(len(folders)), "--max-lora-rank", str(rank),
+        "--enable-lora", "--max-loras", str(len(folders)), "--max-lora-rank", str(max(ranks)),
         "--lora-modules", *(f"{name}={folder}" for name, folder in folders.items()),
     )  # fmt: skip
-
-
-def _not_for_vllm(config: Mapping[str, Any], manifest: ExportManifest) -> str:
-    if config.get("peft_type") != "LORA":
-        return f"it takes LoRA adapters, not {config.get('peft_type', manifest.recipe)}"
-    if config.get("use_dora"):
-        return "it has no DoRA"
-    if manifest.quantization is not None:
-        return "the adapter was trained on a quantised base, which vLLM would quantise in its own way"
-    if manifest.added_tokens or config.get("modules_to_save") or config.get("trainable_token_indices"):
-        return "it brings rows or modules of its own beside LoRA"
-    ranks = [config["r"], *config.get("rank_pattern", {}).values()]
-    return f"rank {max(ranks)} is above {VLLM_RANKS[-1]}" if max(ranks) > VLLM_RANKS[-1] else ""
 
 
 def _llama_cpp(names: Mapping[str, str], address: Address, program: str | None) -> Command:
