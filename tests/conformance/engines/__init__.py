@@ -1,0 +1,1 @@
+"""Scripts that an engine's own environment runs; they import nothing of ftkit."""
