@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from jinja2 import Template, TemplateSyntaxError, nodes
 
-from ftkit.data.linear import message_loop
+from ftkit.data.linear import message_loop, read_signs, with_signs
 from ftkit.data.sample import Turn
 from ftkit.data.template_language import Generation, environment
 
@@ -41,7 +41,7 @@ class RenderFault(ValueError):  # noqa: N818 - collected into a DataError, never
         self.what, self.fix, self.field = what, fix, field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Written:
     """What a template made of a conversation.
 
@@ -61,13 +61,15 @@ class _Compiled:
     """A template, ready to be rendered.
 
     Attributes:
-        template: Of a linear one, it tells its `Generation` where messages begin.
+        template: As it is.
         marks: Whether it has ``{% generation %}`` marks.
+        signing: A linear one, made to say where messages and marks begin and end; None for others.
         asks: What a linear one writes behind any conversation to have it answered; None for others.
     """
 
     template: Template
     marks: bool
+    signing: Template | None = None
     asks: str | None = None
 
 
@@ -129,22 +131,19 @@ class ChatTemplate:
             RenderFault: There is no template for such a conversation.
         """
         compiled = self._template(tools)
-        return Beginnings(self, turns, tools) if compiled.asks is None else _Linear(self, turns, tools, compiled.asks)
-
-    def follow(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]) -> Written:
-        """Render a conversation with all its places.
-
-        Raises:
-            RenderFault: See `render`.
-        """
-        return self._write(self._template(tools), _values(turns, tools, ask=False), follow=True)
+        if compiled.asks is None:
+            return Beginnings(self, turns, tools)
+        whole = self._write(compiled, _values(turns, tools, ask=False), follow=True)
+        return _Linear(self, turns, tools, whole, compiled.asks)
 
     def _write(self, compiled: _Compiled, values: dict[str, Any], *, follow: bool) -> Written:
         values |= self._special_tokens
         try:
-            if follow:
+            if follow and compiled.signing is not None:
+                return Written(*read_signs(compiled.signing.generate(values)))
+            if follow and compiled.marks:
                 return self._followed(compiled.template, values)
-            return Written(text=compiled.template.render(values))
+            return Written(compiled.template.render(values))
         except RenderFault:
             raise
         except Exception as error:  # noqa: BLE001 - templates raise whatever they like; every kind becomes one message
@@ -162,25 +161,27 @@ class ChatTemplate:
                     f"the tokenizer has several chat templates ({names}), and none is named default",
                     "Choose one with model.chat_template.",
                 )
-            self._compiled[name] = self._compile(self._parse(self._texts[name]))
+            self._compiled[name] = self._compile(self._texts[name])
         return self._compiled[name]
 
-    def _compile(self, tree: nodes.Template) -> _Compiled:
+    def _compile(self, text: str) -> _Compiled:
+        tree = self._parse(text)
         marks = any(node.identifier == MARKS for node in tree.find_all(nodes.ExtensionAttribute))
-        tracker = self._environment.extensions[MARKS]
+        plain = _Compiled(self._executable(tree), marks)
+        tree = self._parse(text)  # once more, as compiling may have changed it
         loop = message_loop(tree, MARKS)
         if loop is not None:
-            loop.body.insert(0, nodes.ExprStmt(tracker.call_method("begin")))
-            tree.body.insert(tree.body.index(loop) + 1, nodes.ExprStmt(tracker.call_method("begin")))
+            signing = replace(plain, signing=self._executable(with_signs(tree, loop)))
+            with contextlib.suppress(RenderFault):  # it wants more than a question
+                asked = self._write(signing, _values(_ANY, (), ask=True), follow=True)
+                return replace(signing, asks=asked.text[asked.begins[-1] :])
+        return plain
+
+    def _executable(self, tree: nodes.Template) -> Template:
         template = self._environment.from_string(tree)
         # Jinja keeps them in a chain of mappings, which it copies key by key for every text.
         template.globals = dict(template.globals)
-        asks = None
-        if loop is not None:
-            with contextlib.suppress(RenderFault):  # the rows will say it
-                asked = self._write(_Compiled(template, marks), _values(_ANY, (), ask=True), follow=True)
-                asks = asked.text[asked.begins[-1] :]
-        return _Compiled(template, marks, asks)
+        return template
 
     def _parse(self, text: str) -> nodes.Template:
         try:
@@ -194,7 +195,7 @@ class ChatTemplate:
     def _followed(self, template: Template, values: Mapping[str, Any]) -> Written:
         tracker = self._environment.extensions[MARKS]
         assert isinstance(tracker, Generation)
-        text, marked, begins = tracker.follow(template.generate(values))
+        text, marked = tracker.follow(template.generate(values))
         for start, body in marked:
             if not text.startswith(body, start):
                 raise RenderFault(
@@ -202,7 +203,7 @@ class ChatTemplate:
                     "its place in the text cannot be known",
                     "Move the marks out of it, or choose another model.chat_template.",
                 )
-        return Written(text=text, marks=[(start, start + len(body)) for start, body in marked if body], begins=begins)
+        return Written(text, [(start, start + len(body)) for start, body in marked if body])
 
 
 class Beginnings:
@@ -230,11 +231,15 @@ class _Linear(Beginnings):
     """Of a template that writes one message after the other, as `message_loop` proves: all from one rendering."""
 
     def __init__(
-        self, chat: ChatTemplate, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], asks: str
+        self,
+        chat: ChatTemplate,
+        turns: Sequence[Turn],
+        tools: Sequence[Mapping[str, Any]],
+        whole: Written,
+        asks: str,
     ) -> None:
         super().__init__(chat, turns, tools)
-        self._asks = asks
-        self._whole = chat.follow(turns, tools)
+        self._whole, self._asks = whole, asks
 
     def asked(self, count: int) -> str:
         """See `Beginnings`."""

@@ -8,9 +8,17 @@ every beginning of it. Anything that is not recognised here counts as not proven
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
+
 from jinja2 import nodes
+from jinja2.visitor import NodeTransformer
 
 MESSAGES, ASK = "messages", "add_generation_prompt"
+# Signs in the output of a template that `with_signs` prepared. They are drawn anew in each process, so that no row
+# can hold one.
+_BEGINS, _OPENS, _CLOSES = (secrets.token_hex(16) for _ in range(3))
+_SIGNS, _LENGTH = {_BEGINS, _OPENS, _CLOSES}, 32
 # Of the loop only what is known when a message is reached: not `last`, `length`, `nextitem` or `revindex`.
 _KNOWN_OF_LOOP = {"first", "index", "index0"}
 # Jinja's own functions with memory or chance, and names with a meaning of their own.
@@ -61,6 +69,51 @@ def message_loop(tree: nodes.Template, marks: str) -> nodes.For | None:
     return loop if plain and head and body and all(map(behind.fits, tree.body[at + 1 :])) else None
 
 
+def with_signs(tree: nodes.Template, loop: nodes.For) -> nodes.Template:
+    """Let a linear template say where each message begins, where the last one ends, and where its marks are.
+
+    Args:
+        tree: Of the template; it is changed.
+        loop: That `message_loop` found in it.
+    """
+    loop.body.insert(0, _sign(_BEGINS))
+    tree.body.insert(tree.body.index(loop) + 1, _sign(_BEGINS))
+    changed = _MarksBySigns().visit(tree)
+    assert isinstance(changed, nodes.Template)
+    return changed
+
+
+def read_signs(pieces: Iterator[str]) -> tuple[str, list[tuple[int, int]], list[int]]:
+    """The output of such a template without its signs; the marks that are not empty; where the messages begin."""
+    written: list[str] = []
+    marks: list[tuple[int, int]] = []
+    begins: list[int] = []
+    at, opened = 0, 0
+    for piece in pieces:
+        if len(piece) != _LENGTH or piece not in _SIGNS:
+            written.append(piece)
+            at += len(piece)
+        elif piece == _BEGINS:
+            begins.append(at)
+        elif piece == _OPENS:
+            opened = at
+        elif at > opened:
+            marks.append((opened, at))
+    return "".join(written), marks, begins
+
+
+class _MarksBySigns(NodeTransformer):
+    """``{% generation %}`` as signs around its body, which stays a scope of its own."""
+
+    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802 - as Jinja calls it
+        """A linear template has no other call blocks."""
+        return nodes.Scope([_sign(_OPENS), *node.body, _sign(_CLOSES)])
+
+
+def _sign(sign: str) -> nodes.Output:
+    return nodes.Output([nodes.TemplateData(sign)])
+
+
 class _Reading:
     """What may stand before the loop and in it: what depends on the conversation only up to where it stands.
 
@@ -89,7 +142,8 @@ class _Reading:
                 named = isinstance(node.node, nodes.Name) and node.node.name in ("raise_exception", "strftime_now")
                 return (named or isinstance(node.node, nodes.Getattr)) and self._children(node)
             case nodes.CallBlock(call=nodes.Call(node=nodes.ExtensionAttribute(identifier=self._marks))):
-                return not (node.args or node.defaults) and all(map(self.fits, node.body))
+                nested = any(True for part in node.body for _ in part.find_all(nodes.CallBlock))
+                return not (node.args or node.defaults or nested) and all(map(self.fits, node.body))
             case nodes.For():
                 return not node.recursive and self._children(node)
             case _:

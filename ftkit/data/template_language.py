@@ -29,7 +29,6 @@ class Generation(Extension):
         self._follows = False
         self._written = 0
         self._marked: list[tuple[int, str]] = []
-        self._begins: list[int] = []
 
     def parse(self, parser: Parser) -> nodes.Node:
         """Turn a block into a call of `note` with the block's text."""
@@ -44,14 +43,9 @@ class Generation(Extension):
             self._marked.append((self._written, body))
         return body
 
-    def begin(self) -> None:
-        """Remember that a message begins, or that the last one has ended."""
-        if self._follows:
-            self._begins.append(self._written)
-
-    def follow(self, pieces: Iterator[str]) -> tuple[str, list[tuple[int, str]], list[int]]:
-        """Join a template's output, and give with it the blocks and the beginnings that were noted on the way."""
-        self._written, self._marked, self._begins = 0, [], []
+    def follow(self, pieces: Iterator[str]) -> tuple[str, list[tuple[int, str]]]:
+        """Join a template's output, and give with it the blocks that were noted on the way."""
+        self._written, self._marked = 0, []
         written = []
         self._follows = True
         try:
@@ -60,7 +54,7 @@ class Generation(Extension):
                 self._written += len(piece)
         finally:
             self._follows = False
-        return "".join(written), self._marked, self._begins
+        return "".join(written), self._marked
 
 
 class _Namespace(Namespace):

@@ -28,15 +28,21 @@ _CASELESS = (
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = _CASELESS
 QWEN2 = _CASELESS.replace("{1,3}", "")
+# Letters come first here, alone and after a space: most words are such, and no alternative that the original tries
+# before begins with a letter or a space.
+_LETTERS = r" [A-Za-z]+|[A-Za-z]+"
+_SHORT_FORM = r"'(?:[stmd]|re|ve|ll)"
+_CASELESS_ASCII = (
+    rf"{_LETTERS}|(?i:{_SHORT_FORM})|[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]{{1,3}}| ?[^\sA-Za-z0-9]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 PATTERNS = {
-    GPT2: r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+",
-    LLAMA3: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]{1,3}| ?[^\sA-Za-z0-9]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
-    QWEN2: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    GPT2: rf"{_LETTERS}|{_SHORT_FORM}| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+",
+    LLAMA3: _CASELESS_ASCII,
+    QWEN2: _CASELESS_ASCII.replace("{1,3}", ""),
 }
 # Where digits are cut off first, one by one, what comes before a digit is matched as at the end of a text.
-_DIGITS_FIRST = r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s+(?![^\s0-9])|\s+"
+_DIGITS_FIRST = rf"{_LETTERS}|{_SHORT_FORM}| ?[^\sA-Za-z0-9]+|[0-9]|\s+(?![^\s0-9])|\s+"
 
 _BORDER = re.compile(r" (?<=[!-~] )(?=[!-~])")  # the literal space first: Python then looks for it alone, and is fast
 _LONGEST = 48  # characters; longer stretches are rarely seen twice

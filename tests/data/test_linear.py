@@ -123,11 +123,22 @@ def test_a_linear_template_that_refuses_a_lone_question_is_rendered_beginning_by
     assert chat.beginnings(TURNS).asked(2) == "system: system says x0x ;user: user says x1x ;assistant:"
 
 
-def test_texts_without_marks_followed_are_not_remembered():
-    chat = ChatTemplate(FAMILIES["marked"].template, SPECIAL, TODAY)
+def test_marks_that_are_not_followed_are_not_remembered():
+    odd = "{% generation %}{{ messages | length }}{% endgeneration %}"
+    chat = ChatTemplate(odd, SPECIAL, TODAY)
+    assert not is_linear(odd)
+    assert chat.render(TURNS, ask=False) == ("5", [(0, 1)])
+
     for _ in range(3):
         chat.render(TURNS, ask=False, follow_marks=False)
 
-    assert chat.render(TURNS, ask=False)[1] == chat.render(TURNS, ask=False)[1]
     (tracker,) = [one for one in chat._environment.extensions.values() if hasattr(one, "_marked")]
-    assert len(tracker._marked) == 2
+    assert len(tracker._marked) == 1
+
+
+def test_a_row_that_spells_a_sign_of_another_process_is_text_like_any_other():
+    chat = ChatTemplate(FAMILIES["marked"].template, SPECIAL, TODAY)
+    turns = (Turn(role="user", content="f" * 32), Turn(role="assistant", content="0" * 32))
+
+    assert as_rendered_apart(chat, turns)
+    assert "f" * 32 in chat.beginnings(turns).written(2, follow_marks=True)[0]
