@@ -74,7 +74,7 @@ def refuse_other_engine(folder: Path, manifest: ExportManifest) -> NoReturn:
     file = artefact_of(folder, manifest)
     lines = [command.format(folder=folder, file=file) for command in engine.commands]
     raise MissingPartError(
-        f"{folder}: is a {manifest.kind} export, which {engine.name} reads and transformers does not",
+        f"{folder}: is an export to {manifest.kind}, which {engine.name} reads and transformers does not",
         fix="\n".join(
             [
                 "Let that engine answer:",

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("onnxruntime_genai", reason="ONNX exports are made and read by onnxruntime-genai")
 pytest.importorskip("onnx_ir", reason="the builder of onnxruntime-genai writes ONNX with onnx and onnx-ir")
 
-from ftkit.errors import MissingPartError, ModelError, RecipeError, UsageError
+from ftkit.errors import MissingPartError, ModelError, RecipeError
 from ftkit.export.manifest import read_manifest
 from ftkit.export.target import Target
 from ftkit.export.targets import TARGETS
@@ -87,7 +87,7 @@ def test_damaged_weights_fail(exported, tmp_path):
 
 
 def test_ftkit_says_that_the_engine_runs_it(exported):
-    with pytest.raises(UsageError, match="its own engine runs"):
+    with pytest.raises(MissingPartError, match="an export to onnx, which ONNX Runtime GenAI reads"):
         open_target(str(exported))
 
 
