@@ -50,9 +50,10 @@ def combine(  # noqa: PLR0913 - a parameter an option
     )  # fmt: skip
     if as_json:
         print_json(combined.to_dict())
-    else:
-        typer.echo("\n".join(_lines(combined.facts)) if not quiet else "", nl=not quiet)
-        typer.echo(output)
+        return
+    for line in [] if quiet else _lines(combined.facts):
+        typer.echo(line)
+    typer.echo(output)
 
 
 def _numbers(text: str) -> list[float]:

@@ -65,6 +65,8 @@ def settle(
     def say(where: str, what: str, fix: str) -> None:
         found.append(Problem(where=where, what=what, fix=fix))
 
+    if count == 0:
+        say("adapters", "none is named", "Name run folders or adapter exports.")
     if len(weights) != count:
         say("weights", f"{len(weights)} for {count} adapters", "Give one weight for each adapter, in their order.")
     if any(not math.isfinite(weight) or weight == 0 for weight in weights):
