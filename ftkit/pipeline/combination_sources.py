@@ -59,42 +59,56 @@ def settle(
         how: See `Combination`.
         options: ``density``, ``majority_sign`` and ``seed``; None where nothing is asked.
     """
-    found: list[Problem] = []
-    density, sign, seed = (options[key] for key in ("density", "majority_sign", "seed"))
-
-    def say(where: str, what: str, fix: str) -> None:
-        found.append(Problem(where=where, what=what, fix=fix))
-
-    if count == 0:
-        say("adapters", "none is named", "Name run folders or adapter exports.")
-    if len(weights) != count:
-        say("weights", f"{len(weights)} for {count} adapters", "Give one weight for each adapter, in their order.")
-    if any(not math.isfinite(weight) or weight == 0 for weight in weights):
-        say("weights", f"{_words(weights)}: each must be a finite number other than 0", "Leave such an adapter out.")
+    found = _weight_problems(count, weights)
     known = next((name for name in HOWS if name == how), None)
     if known is None:
-        say("how", f"there is no {how!r}", did_you_mean(how, HOWS, what="There is"))
-        return None, found
+        fix = did_you_mean(how, HOWS, what="There is")
+        return None, [*found, Problem(where="how", what=f"there is no {how!r}", fix=fix)]
     plain = Combination(weights=tuple(map(float, weights)), how=known)
     if how != "linear" and count < 2:
-        say("how", f"{how} settles what several adapters disagree on, and there is one", "Use linear, or name more.")
+        what = f"{how} settles what several adapters disagree on, and there is one"
+        found.append(Problem(where="how", what=what, fix="Use linear, or name more."))
     if plain.elects and any(weight < 0 for weight in weights):
-        say(
-            "weights", f"{_words(weights)}: {how} elects signs before it weighs, so a negative weight has no meaning",
-            "Use linear or dare_linear to subtract a task.",
-        )  # fmt: skip
+        what = f"{_words(weights)}: {how} elects signs before it weighs, so a negative weight has no meaning"
+        found.append(Problem(where="weights", what=what, fix="Use linear or dare_linear to subtract a task."))
+    found += _option_problems(plain, options)
+    density = 1.0 if how == "linear" else DENSITY if options["density"] is None else options["density"]
+    sign: MajoritySign = options["majority_sign"] or "total"
+    return replace(plain, density=density, majority_sign=sign, seed=options["seed"] or 0), found
+
+
+def _weight_problems(count: int, weights: Sequence[float]) -> list[Problem]:
+    found = []
+    if count == 0:
+        found.append(Problem(where="adapters", what="none is named", fix="Name run folders or adapter exports."))
+    if len(weights) != count:
+        what = f"{len(weights)} for {count} adapters"
+        found.append(Problem(where="weights", what=what, fix="Give one weight for each adapter, in their order."))
+    if any(not math.isfinite(weight) or weight == 0 for weight in weights):
+        what = f"{_words(weights)}: each must be a finite number other than 0"
+        found.append(Problem(where="weights", what=what, fix="Leave such an adapter out."))
+    return found
+
+
+def _option_problems(plain: Combination, options: Mapping[str, Any]) -> list[Problem]:
+    """Options that this way of combining does not read, or values that they cannot have."""
+    how, density, sign = plain.how, options["density"], options["majority_sign"]
+    found = []
     if density is not None and how == "linear":
-        say("density", "linear drops nothing", "Leave it out, or use ties, dare_linear or dare_ties.")
+        fix = "Leave it out, or use ties, dare_linear or dare_ties."
+        found.append(Problem(where="density", what="linear drops nothing", fix=fix))
     elif density is not None and not 0 < density <= 1:
-        say("density", f"{density} is not in (0, 1]", "It is the share of entries that stay, such as 0.5.")
+        fix = "It is the share of entries that stay, such as 0.5."
+        found.append(Problem(where="density", what=f"{density} is not in (0, 1]", fix=fix))
     if sign is not None and not plain.elects:
-        say("majority-sign", f"{how} elects no signs", "Leave it out, or use ties or dare_ties.")
+        fix = "Leave it out, or use ties or dare_ties."
+        found.append(Problem(where="majority-sign", what=f"{how} elects no signs", fix=fix))
     elif sign is not None and sign not in get_args(MajoritySign):
-        say("majority-sign", f"there is no {sign!r}", "It is total or frequency.")
-    if seed is not None and not plain.is_random:
-        say("seed", f"{how} draws nothing", "Leave it out, or use dare_linear or dare_ties.")
-    density = 1.0 if how == "linear" else DENSITY if density is None else density
-    return replace(plain, density=density, majority_sign=sign or "total", seed=seed or 0), found
+        found.append(Problem(where="majority-sign", what=f"there is no {sign!r}", fix="It is total or frequency."))
+    if options["seed"] is not None and not plain.is_random:
+        fix = "Leave it out, or use dare_linear or dare_ties."
+        found.append(Problem(where="seed", what=f"{how} draws nothing", fix=fix))
+    return found
 
 
 def open_sources(adapters: Sequence[str | Path], problems: list[Problem]) -> list[Source]:

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.running import ftkit
 from tests.contract.cases import Case
 from tests.export.small_exports import ADAPTER, write_exports
-from tests.tiny import tiny_model_folder, tiny_tokenizer
+from tests.tiny import tiny_model_folder, tiny_tokenizer, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ def test_it_prints_what_each_task_lost_and_the_folder(pair, tmp_path):
     assert folder == str(tmp_path / "both")
     assert ftkit("verify", tmp_path / "both").code == 0
     assert ftkit("generate", tmp_path / "both", "--prompt", "hello", "--max-new-tokens", "3").code == 0
+    assert ftkit("eval", tmp_path / "both", "--data", write_rows(tmp_path / "rows.jsonl", 2)).code == 0
 
 
 def test_json_is_one_document_with_the_combination_and_the_checks(pair, tmp_path):
