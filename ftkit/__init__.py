@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ftkit.errors import FtkitError
     from ftkit.methods import load_adapter
     from ftkit.pipeline.bundling import Packing, bundle, unbundle, verify
+    from ftkit.pipeline.combining import Combined, combine
     from ftkit.pipeline.data_view import DataView, open_data
     from ftkit.pipeline.endpoint import verify_endpoint
     from ftkit.pipeline.pushing import push
@@ -51,6 +52,8 @@ _HOMES = {
     "unbundle": "ftkit.pipeline.bundling",
     "Packing": "ftkit.pipeline.bundling",
     "push": "ftkit.pipeline.pushing",
+    "combine": "ftkit.pipeline.combining",
+    "Combined": "ftkit.pipeline.combining",
     "verify_endpoint": "ftkit.pipeline.endpoint",
     "FtkitError": "ftkit.errors",
     "load_adapter": "ftkit.methods",
@@ -65,9 +68,10 @@ _HOMES = {
 }
 
 __all__ = [
-    "AdapterRecipe", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "Packing", "PrefixRecipe",
-    "PromptRecipe", "QLoRARecipe", "Recipe", "Run", "Target", "bundle", "check", "load_adapter", "load_recipe",
-    "open_data", "open_run", "open_target", "push", "resume", "run", "unbundle", "verify", "verify_endpoint",
+    "AdapterRecipe", "Combined", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "Packing", "PrefixRecipe",
+    "PromptRecipe", "QLoRARecipe", "Recipe", "Run", "Target", "bundle", "check", "combine", "load_adapter",
+    "load_recipe", "open_data", "open_run", "open_target", "push", "resume", "run", "unbundle", "verify",
+    "verify_endpoint",
 ]  # fmt: skip
 
 

@@ -55,7 +55,8 @@ ORDER = {
     ],
     "methods": [
         "bottleneck", "method", "targets", "tokens", "quantised", "peft_calls", "layerwise", "peft_method", "starts",
-        "full", "lora", "qlora", "lora_family", "adalora", "soft_prompts", "adapter", "loading", "",
+        "full", "lora", "qlora", "lora_family", "adalora", "soft_prompts", "adapter", "loading", "lora_file",
+        "combination_formula", "combination", "",
     ],
     "evaluate": ["loss", "metrics", "generation", "speaking", ""],
     "train": [

@@ -12,6 +12,7 @@ import ftkit
 from ftkit.cli import (
     chat,
     check,
+    combine,
     data,
     doctor,
     evaluate,
@@ -64,6 +65,7 @@ VERBS: dict[str, Any] = {
     "generate": generate.generate,
     "chat": chat.chat,
     "export": export.export,
+    "combine": combine.combine,
     "unbundle": unbundle.unbundle,
     "verify": verify.verify,
     "serve": serve.serve,

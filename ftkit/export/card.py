@@ -73,28 +73,20 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any], folder: Path) ->
     Args:
         manifest: Of the export.
         folder: That holds it.
-        facts: ``data`` (the data report), ``metrics`` {before, after} and ``losses`` {before, after}.
+        facts: ``data`` (the data report), ``metrics`` {before, after} and ``losses`` {before, after}; not read for a
+            combination of adapters, whose manifest has it all.
     """
+    combination = manifest.notes.get("combination")
     form = "bottleneck" if (manifest.kind, manifest.recipe) == ("adapter", "adapter") else manifest.kind
     library = _LIBRARIES[form]
     base = manifest.base["name"]
-    data = facts["data"]
+    made = _combination_lines(manifest, combination) if combination else _training_lines(manifest, facts)
     lines = [
         "---", *_hub_base(manifest.base), f"library_name: {library}", "pipeline_tag: text-generation",
         "tags: [ftkit, " + manifest.recipe + "]", "---", "",
-        f"# {base}, tuned with {manifest.recipe} ({manifest.kind})", "",
-        f"Trained from `{base}` (revision `{manifest.base['revision']}`, weights SHA-256 "
-        f"`{manifest.base['sha256'][:16]}…`) on {data['trained']} rows ({data['supervised_tokens']} supervised "
-        f"tokens); {data['validation']} rows were held back.", "",
+        f"# {base}, {'a combination of' if combination else 'tuned with'} {manifest.recipe} ({manifest.kind})", "",
+        *made,
     ]  # fmt: skip
-    rows = [("validation loss", facts["losses"])] + [
-        (name, {side: facts["metrics"][side][name] for side in ("before", "after")})
-        for name in facts["metrics"].get("after", {})
-    ]
-    known = [(name, both) for name, both in rows if both.get("before") is not None and both.get("after") is not None]
-    if known:
-        lines += ["| held-back rows | before | after |", "|---|---|---|"]
-        lines += [f"| {name} | {both['before']:.4g} | {both['after']:.4g} |" for name, both in known] + [""]
     language = "bash" if library == "llama.cpp" else "python"
     lines += ["## Load it", "", f"```{language}", _LOAD[form].format(folder="this-folder", base=base), "```", ""]
     if manifest.quantization:
@@ -135,6 +127,50 @@ def _vllm_command(manifest: ExportManifest, adapter: Mapping[str, Any], folder: 
         f"--generation-config this-folder{template} \\\n"
         f"  --enable-lora --max-lora-rank {vllm_rank(adapter)} --lora-modules tuned=this-folder"
     )
+
+
+def _training_lines(manifest: ExportManifest, facts: dict[str, Any]) -> list[str]:
+    """What it was trained on, and what that changed."""
+    data = facts["data"]
+    lines = [
+        f"Trained from `{manifest.base['name']}` (revision `{manifest.base['revision']}`, weights SHA-256 "
+        f"`{manifest.base['sha256'][:16]}…`) on {data['trained']} rows ({data['supervised_tokens']} supervised "
+        f"tokens); {data['validation']} rows were held back.", "",
+    ]  # fmt: skip
+    rows = [("validation loss", facts["losses"])] + [
+        (name, {side: facts["metrics"][side][name] for side in ("before", "after")})
+        for name in facts["metrics"].get("after", {})
+    ]
+    known = [(name, both) for name, both in rows if both.get("before") is not None and both.get("after") is not None]
+    if known:
+        lines += ["| held-back rows | before | after |", "|---|---|---|"]
+        lines += [f"| {name} | {both['before']:.4g} | {both['after']:.4g} |" for name, both in known] + [""]
+    return lines
+
+
+def _combination_lines(manifest: ExportManifest, combination: dict[str, Any]) -> list[str]:
+    """Which adapters it was made of, how, and what each task kept."""
+    settings = [f"{key} {combination[key]}" for key in ("density", "majority_sign", "seed") if key in combination]
+    how = ", ".join([combination["how"], *settings])
+    lines = [
+        f"Combined by {how} from {len(combination['sources'])} adapters of `{manifest.base['name']}` (revision "
+        f"`{manifest.base['revision']}`, weights SHA-256 `{manifest.base['sha256'][:16]}…`). On the texts that each "
+        "adapter's own training recorded:", "",
+        "| adapter | weight | SHA-256 | KL from it, nats a token | the base's | same most likely token |",
+        "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    lines += [
+        f"| {source['name']} | {source['weight']:g} | `{source['weights_sha256'][:16]}…` | {source['kl_mean']:.3g} | "
+        f"{source['base_kl_mean']:.3g} | {100 * source['top1_agreement']:.1f} % |"
+        for source in combination["sources"]
+    ]
+    if truncation := combination["truncation"]:
+        lines += [
+            "",
+            f"Rank {combination['rank']} has no room for {100 * truncation['lost']:.1f} % of the combined update's "
+            f"length ({100 * truncation['worst_lost']:.1f} % in `{truncation['worst_layer']}`).",
+        ]
+    return [*lines, ""]
 
 
 def _quality_lines(manifest: ExportManifest) -> list[str]:

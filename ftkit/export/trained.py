@@ -31,6 +31,7 @@ class Trained:
         facts: For the model card.
         prefix_ids: Tokens that the export's tokenizer puts in front of every text, where the live model has learned
             positions; the probes' own ids are without them.
+        notes: What the manifest is to record beside, whatever the target.
     """
 
     model: nn.Module
@@ -44,6 +45,7 @@ class Trained:
     origin: dict[str, Any]
     facts: dict[str, Any]
     prefix_ids: list[int] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,7 @@ def write_export(trained: Trained, kind: ExportKind, dtype: str, folder: Path) -
             token_contract_digest=contract.digest,
             dtype=written.dtype,
             quantization=trained.quantization if target.on_base else None,
-            notes=written.notes,
+            notes=trained.notes | written.notes,
             added_tokens=sorted(trained.added_tokens),
             prefix_ids=trained.prefix_ids,
             stop_tokens=trained.stop_token_ids,

@@ -15,10 +15,17 @@ warnings.filterwarnings("ignore", message="Position ids are not supported for pa
 
 from ftkit.methods.adalora import AdaLoRAMethod  # noqa: E402
 from ftkit.methods.adapter import AdapterMethod  # noqa: E402
+from ftkit.methods.combination import Built, write_combination  # noqa: E402
+from ftkit.methods.combination_formula import (  # noqa: E402
+    Combination,
+    expected_output,
+    expected_update,
+)
 from ftkit.methods.full import FullMethod  # noqa: E402
 from ftkit.methods.loading import ADAPTER_LOADERS, load_adapter  # noqa: E402
 from ftkit.methods.lora import LoRAMethod  # noqa: E402
 from ftkit.methods.lora_family import IA3Method, LoHaMethod, LoKrMethod, OFTMethod, VeRAMethod  # noqa: E402
+from ftkit.methods.lora_file import Matrices, lora_scale, not_additive, read_lora  # noqa: E402
 from ftkit.methods.method import MergeBase, Merger, Method, NotMergeableError  # noqa: E402
 from ftkit.methods.qlora import QLoRAMethod  # noqa: E402
 from ftkit.methods.soft_prompts import PrefixMethod, PromptMethod  # noqa: E402
@@ -59,11 +66,14 @@ __all__ = [
     "METHODS",
     "AdaLoRAMethod",
     "AdapterMethod",
+    "Built",
+    "Combination",
     "FullMethod",
     "IA3Method",
     "LoHaMethod",
     "LoKrMethod",
     "LoRAMethod",
+    "Matrices",
     "MergeBase",
     "Merger",
     "Method",
@@ -73,6 +83,12 @@ __all__ = [
     "PromptMethod",
     "QLoRAMethod",
     "VeRAMethod",
+    "expected_output",
+    "expected_update",
     "load_adapter",
+    "lora_scale",
     "method_of",
+    "not_additive",
+    "read_lora",
+    "write_combination",
 ]

@@ -106,7 +106,7 @@ def export_run(
     show_notices(quiet=quiet)
     folder, target = RunFolder(Path(path)), Path(output)
     recipe = folder.recipe()
-    section = _section(recipe, kind, dtype)
+    section = export_section(recipe, kind, dtype)
     require_empty(target)
     if not folder.has("result.json"):
         raise OutputError(f"{folder.path}: is not finished", fix=f"Run `ftkit resume {folder.path}` first.")
@@ -122,11 +122,7 @@ def export_run(
     }
     trained = describe_trained(session, model, Probes.load(folder.probes), run["stop_tokens"], folder, facts)
     write_export(trained, section.kind, dtype, target)
-    outcome = verify_export(target)
-    log_outcome(outcome)
-    if not outcome.passed:
-        raise VerificationError(_failure_text(target, outcome), fix="See its verify.json. Do not deploy it.")
-    return outcome
+    return prove(target)
 
 
 def require_exports(session: Session, wanted: Sequence[ExportSection]) -> None:
@@ -145,8 +141,12 @@ def require_exports(session: Session, wanted: Sequence[ExportSection]) -> None:
         tokens_in_front(session.tokenizer, session.method.virtual_tokens, session.base.folder)
 
 
-def _section(recipe: Recipe, kind: str, dtype: str) -> ExportSection:
-    """What the command line asks for, as a recipe would."""
+def export_section(recipe: Recipe, kind: str, dtype: str) -> ExportSection:
+    """What the command line asks for, as a recipe would.
+
+    Raises:
+        UsageError: The method has no such export, or that no such dtype.
+    """
     kinds = recipe.method.EXPORT_KINDS
     found = next((known for known in kinds if known == kind), None)
     if found is None:
@@ -179,6 +179,19 @@ def load_trained(session: Session, folder: RunFolder) -> nn.Module:
     total = folder.read("result.json")["total_steps"] if folder.has("result.json") else None
     load_method_state(session.method.training_hooks(model, total), checkpoint)
     return model.eval()
+
+
+def prove(folder: Path) -> Verification:
+    """Verify an export, and say what was found.
+
+    Raises:
+        VerificationError: It does not behave like the live model; it is left for inspection.
+    """
+    outcome = verify_export(folder)
+    log_outcome(outcome)
+    if not outcome.passed:
+        raise VerificationError(_failure_text(folder, outcome), fix="See its verify.json. Do not deploy it.")
+    return outcome
 
 
 def log_outcome(outcome: Verification) -> None:

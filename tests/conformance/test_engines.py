@@ -52,9 +52,9 @@ def runs(smollm2, tmp_path_factory):
             if method in MERGED:
                 exports.append({"kind": "merged", "dtype": "float32"})
             values = {
-                "model": "smollm2-135m",
+                "model": {"path": "smollm2-135m", "dtype": "float32"},
                 "data": {"train": str(write_rows(folder / "rows.jsonl", ROWS)), "validation": 0.2},
-                "train": {"max_steps": STEPS, "batch_size": 8, "precision": "float32"},
+                "train": {"max_steps": STEPS, "batch_size": 8},
                 "evaluate": {"max_examples": 1, "max_new_tokens": 4},
                 "export": exports,
                 "output": str(folder / "run"),

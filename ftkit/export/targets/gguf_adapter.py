@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from ftkit.export.engine_tokens import READER, not_for_llama_cpp
 from ftkit.export.target import Target
 from ftkit.export.targets.gguf import NEEDS
 from ftkit.export.trained import Trained, Written
+from ftkit.methods import lora_scale
 from ftkit.models.find import BaseModel
 
 ADAPTER_FILE = "adapter.gguf"
@@ -106,23 +106,13 @@ def gguf_tensors(
         matrix = weights[key].astype(np.float32)
         kind = layer.rpartition(".")[2]
         if found["side"] == "B":
-            matrix = matrix * np.float32(_scale(layer, config) * matrix.shape[1] / config["lora_alpha"])
+            matrix = matrix * np.float32(
+                lora_scale(layer, config, matrix.shape[1]) * matrix.shape[1] / config["lora_alpha"]
+            )
             if kind in architecture.interleaved:
                 matrix = _interleave(matrix, heads[kind])
         tensors[f"{name}.weight.lora_{found['side'].lower()}"] = np.ascontiguousarray(matrix)
     return tensors
-
-
-def _scale(layer: str, config: dict[str, Any]) -> float:
-    """PEFT's factor on B A x in one layer."""
-
-    def of(pattern: dict[str, Any] | None, default: float) -> float:
-        # PEFT: the first pattern that the end of the layer's name matches.
-        matches = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", layer))
-        return float(next(matches, default))
-
-    rank, alpha = of(config["rank_pattern"], config["r"]), of(config["alpha_pattern"], config["lora_alpha"])
-    return alpha / (math.sqrt(rank) if config["use_rslora"] else rank)
 
 
 def _interleave(rows: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
