@@ -28,6 +28,7 @@ def load(job: dict) -> torch.nn.Module:
 def main(path: Path) -> None:
     job = json.loads(path.read_text(encoding="utf-8"))
     model = load(job).eval()
+    model.generation_config.eos_token_id = None  # what a config of ours leaves open is filled in from there
     found = []
     for prompt in job["prompts"]:
         row = torch.tensor([prompt])
