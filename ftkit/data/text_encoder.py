@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from tokenizers import AddedToken, Encoding, Tokenizer
 
@@ -34,6 +35,10 @@ class TextEncoder:
         self._memory: dict[str, list[int]] = {}
         neither = {"truncation": None, "padding": None}  # as set above
         self._words = fitting(self._tokenizer, json.loads(tokenizer_json) | neither)
+
+    def ahead(self, texts: Iterable[str]) -> AbstractContextManager[None]:
+        """Within this context the ids of some texts are known, where working them out together saves time."""
+        return nullcontext() if self._words is None else self._words.ahead(texts)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text, as ``tokenizer(text, add_special_tokens=False)`` gives them."""
