@@ -116,7 +116,7 @@ class ArrayBuilder:
             place = (self._tokens, len(self._spans), len(one.ids), len(one.spans))
             row = len(self._rows) - 1
             self._sequences.append((*place, one.answer_start, one.stop_id, supervised, row, one.turn))
-            self._ids.fromlist(one.ids)
+            self._ids.extend(one.ids)
             self._spans += one.spans
             self._tokens += len(one.ids)
 

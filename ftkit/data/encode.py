@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -81,7 +82,7 @@ class Encoded:
     """One training sequence.
 
     Attributes:
-        ids: Token ids.
+        ids: Token ids, of type code ``i``: a list of some hundred numbers a row takes longer to make and to read.
         spans: Ranges of tokens that count towards the loss, ascending and disjoint; never token 0, as nothing comes
             before it to predict it from, nor a soft prompt and the token after it, which is token 0 without one.
         answer_start: Where the last trained answer begins; the ids before it are the prompt that a server sends.
@@ -89,7 +90,7 @@ class Encoded:
         turn: Its index in the sample's turns.
     """
 
-    ids: list[int]
+    ids: array[int]
     spans: list[tuple[int, int]]
     answer_start: int
     stop_id: int
@@ -128,8 +129,8 @@ class Encoder:
         self.settings = settings
         self._text = TextEncoder(settings.tokenizer_json)
         self._control = ControlTokens(self._text, settings.control_ids, settings.special_tokens.get("unk_token"))
-        self._bos = [] if settings.bos_id is None else [settings.bos_id]
-        self._soft = list(settings.prompt_ids)
+        self._bos = array("i", [] if settings.bos_id is None else [settings.bos_id])
+        self._soft = array("i", settings.prompt_ids)
 
     @cached_property
     def _epilogue(self) -> str:
@@ -208,8 +209,8 @@ class Encoder:
         *before, said = sample.turns
         if sample.kind != "text":
             trained_turns(sample.turns, self.settings.train_on)  # or there is nothing to learn here
-        prompt = self._soft + self._bos + [token for turn in before for token in self._text.ids(turn.content)]
-        ids = [*prompt, *self._text.ids(said.content), eos]
+        prompt = [*self._soft, *self._bos, *(token for turn in before for token in self._text.ids(turn.content))]
+        ids = array("i", [*prompt, *self._text.ids(said.content), eos])
         self._require_one_bos(ids)
         answer_start = 0 if sample.kind == "text" else len(prompt)
         begin = 0 if self.settings.train_on == "all" else answer_start
@@ -261,11 +262,11 @@ class Encoder:
             )
         return tokens
 
-    def _first(self, ids: Sequence[int]) -> int:
+    def _first(self, ids: array[int]) -> int:
         """The first token that can count."""
         return 1 + (len(self._soft) if ids[: len(self._soft)] == self._soft else 0)
 
-    def _require_one_bos(self, ids: Sequence[int]) -> None:
+    def _require_one_bos(self, ids: array[int]) -> None:
         start = self._first(ids) - 1
         if self._bos and ids[start : start + 2] == self._bos * 2:
             raise RenderFault("BOS stands twice at the start", "Remove bos_token from the data or the template.")
@@ -285,13 +286,14 @@ class Encoder:
 
 def example_of(encoded: Encoded, sample: Sample) -> TokenizedExample:
     """One of a sample's sequences as lists, for a trainer and for people to look at."""
-    labels = [IGNORED] * len(encoded.ids)
+    ids = encoded.ids.tolist()
+    labels = [IGNORED] * len(ids)
     for start, end in encoded.spans:
         # By position, never by id: where pad equals eos, masking by id would hide the stop token.
-        labels[start:end] = encoded.ids[start:end]
+        labels[start:end] = ids[start:end]
     is_text = sample.kind == "text"
     return TokenizedExample(
-        input_ids=encoded.ids,
+        input_ids=ids,
         labels=labels,
         answer_start=encoded.answer_start,
         stop_id=encoded.stop_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -46,7 +47,7 @@ class TextEncoder:
             return self._words.ids(text)
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def cut(self, text: str, positions: Sequence[int]) -> tuple[list[int], list[int | None]]:
+    def cut(self, text: str, positions: Sequence[int]) -> tuple[array[int], list[int | None]]:
         """Token ids of a text, and where in them some of its characters begin.
 
         Returns:
@@ -57,7 +58,7 @@ class TextEncoder:
             return self._words.cut(text, positions)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         ids = list(encoding.ids)
-        return ids, [self._cut_at(text, position, encoding, ids) for position in positions]
+        return array("i", ids), [self._cut_at(text, position, encoding, ids) for position in positions]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, control tokens included."""

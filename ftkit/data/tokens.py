@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 
 from ftkit.data.render import Answer
@@ -20,7 +21,7 @@ class Tokens:
 
     def __init__(self, encoder: TextEncoder, text: str, answers: Sequence[Answer], *, apart: int = 0) -> None:
         self._encoder, self._text, self._apart = encoder, text, apart
-        self._head = encoder.ids(text[:apart]) if apart else []
+        self._head = array("i", encoder.ids(text[:apart]) if apart else [])
         marks = (place for one in answers for span in one.counts for place in span)
         places = sorted({*marks, *(place for one in answers for place in (one.begin, one.end))})
         rest, cuts = self._cut(places)
@@ -45,7 +46,7 @@ class Tokens:
         _, cuts = self._cut(list(range(place + step, limit + step, step)))
         return next(count for count in cuts if count is not None)
 
-    def _cut(self, places: Sequence[int]) -> tuple[list[int], list[int | None]]:
+    def _cut(self, places: Sequence[int]) -> tuple[array[int], list[int | None]]:
         ids, cuts = self._encoder.cut(self._text[self._apart :], [place - self._apart for place in places])
         return ids, [None if count is None else len(self._head) + count for count in cuts]
 

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -110,9 +111,9 @@ class WordEncoder:
         """Token ids, as the tokenizer gives without special tokens around them."""
         if self._composes and not unicodedata.is_normalized("NFC", text):
             return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
-        return self._known(text).ids.copy()
+        return self._known(text).ids.tolist()
 
-    def cut(self, text: str, positions: Sequence[int]) -> tuple[list[int], list[int | None]]:
+    def cut(self, text: str, positions: Sequence[int]) -> tuple[array[int], list[int | None]]:
         """Token ids, and where they are cut by cutting the text.
 
         Returns:
@@ -120,10 +121,10 @@ class WordEncoder:
             before that position; None where there is no such n.
         """
         if self._composes and not unicodedata.is_normalized("NFC", text):
-            return self.ids(text), [self._matching(text, position) for position in positions]
+            return array("i", self.ids(text)), [self._matching(text, position) for position in positions]
         known = self._known(text)
         ends = list(accumulate(map(len, known.pieces)))
-        return known.ids.copy(), [self._cut_at(known, ends, position) for position in positions]
+        return known.ids[:], [self._cut_at(known, ends, position) for position in positions]
 
     def _cut_at(self, known: _Known, ends: Sequence[int], position: int) -> int | None:
         """How many ids stand before a position, given where the pieces end."""
@@ -134,7 +135,7 @@ class WordEncoder:
             return before
         head = self._heads[known.pieces[index][:within]]
         cut = before + len(head)
-        return cut if cut <= known.borders[index + 1] and known.ids[before:cut] == list(head) else None
+        return cut if cut <= known.borders[index + 1] and tuple(known.ids[before:cut]) == head else None
 
     def _matching(self, text: str, position: int) -> int | None:
         ids, head = self.ids(text), self.ids(text[:position])
@@ -153,7 +154,7 @@ class WordEncoder:
             else:
                 ids += chain.from_iterable(self._mixed(piece))
             borders.append(len(ids))
-        return _Known(pieces, ids, borders)
+        return _Known(pieces, array("i", ids), borders)
 
     def _apart(self, text: str) -> list[str]:
         """The text at every second place, the control tokens at the others."""
@@ -172,24 +173,23 @@ class WordEncoder:
         words, indices = cut_into_words(data, self._starts)
         # The separator, which is the first word, has one id here, so that those of control tokens find room.
         found = [(0,), *(self._words[word] if word.isascii() else self._stretches[word] for word in words[1:])]
-        lengths = np.fromiter(map(len, found), np.int64, len(found))
-        flat = np.fromiter(chain.from_iterable(found), np.int64, int(lengths.sum()))
+        lengths = np.fromiter(map(len, found), np.int32, len(found))
+        flat = np.fromiter(chain.from_iterable(found), np.int32, int(lengths.sum()))
         counts = lengths[indices]
-        ends = np.cumsum(counts)
-        shifts = np.repeat((np.cumsum(lengths) - lengths)[indices] - ends + counts, counts)
-        ids = flat[np.arange(len(shifts)) + shifts].tolist()
-        separators = iter((ends[indices == 0] - 1).tolist())
-        begin = next(separators) + 1
+        ends = np.cumsum(counts, dtype=np.int32)
+        shifts = np.repeat((np.cumsum(lengths, dtype=np.int32) - lengths)[indices] - ends + counts, counts)
+        ids = flat[np.arange(len(shifts), dtype=np.int32) + shifts]
+        separators = ends[indices == 0] - 1
+        controls = ([*(self._added[control] for control in pieces[1::2]), 0] for pieces in texts.values())
+        ids[separators] = [0, *chain.from_iterable(controls)]
+        places = iter(separators.tolist())
+        begin = next(places) + 1
         known = {}
         for text, pieces in texts.items():
-            borders = [0]
-            for control in pieces[1::2]:
-                place = next(separators)
-                ids[place] = self._added[control]
-                borders += (place - begin, place + 1 - begin)
-            end = next(separators)
-            known[text] = _Known(pieces, ids[begin:end], [*borders, end - begin])
-            begin = end + 1
+            within = [place - begin for place in islice(places, len(pieces) // 2 + 1)]
+            borders = [0, *chain.from_iterable((place, place + 1) for place in within)][:-1]
+            known[text] = _Known(pieces, array("i", ids[begin : begin + within[-1]].tobytes()), borders)
+            begin += within[-1] + 1
         return known
 
     def _mixed(self, piece: str) -> Iterator[tuple[int, ...]]:
@@ -213,7 +213,7 @@ class _Known:
     """
 
     pieces: list[str]
-    ids: list[int]
+    ids: array[int]
     borders: list[int]
 
 
