@@ -39,7 +39,8 @@ ORDER = {
     ],
     "data": [
         "sample", "example", "private", "lint", "stats", "lint_dataset", "show",
-        "linear", "template_language", "chat", "words", "text_encoder", "control", "render", "encode", "settings",
+        "linear", "template_language", "chat", "borders", "words", "text_encoder", "control", "render",
+        "tokens", "encode", "settings",
         "packing", "collate", "report",
         "sources.files", "sources.blocks", "sources.streams", "sources.jsonl", "sources.json_list",
         "sources.separated", "sources.columnar", "sources.prose", "sources.kinds", "sources.saved", "sources.hub",

@@ -10,7 +10,7 @@ from typing import Any
 from ftkit.data.arrays import ArrayBuilder, TokenArrays
 from ftkit.data.chat import RenderFault
 from ftkit.data.columns import Columns
-from ftkit.data.encode import Encoder, EncoderSettings
+from ftkit.data.encode import Encoder, EncoderSettings, Prepared
 from ftkit.data.formats import FORMATS, RowFault
 from ftkit.data.lint import lint
 from ftkit.data.sample import Sample
@@ -61,23 +61,34 @@ class BlockReader:
         builder = ArrayBuilder()
         result = TokenArrays(arrays={})
         # Not splitlines, which also splits at carriage returns: those are white space inside a row.
-        for number, line in zip(numbers, lines.split(b"\n")[:-1], strict=True):
-            where = place(name, style, number)
-            try:
-                sample = self.sample(line, where)
-                encoded = self.encoder.encode(sample)
-            except LineFault as fault:
-                result.problems.append(fault.problem)
-                continue
-            except (RowFault, RenderFault) as fault:
-                field = f"{where}: {fault.field}" if fault.field else where
-                result.problems.append(Problem(where=field, what=fault.what, fix=fault.fix))
-                continue
-            builder.add(sample, number, encoded)
-            for finding in lint(sample):
-                result.findings.append((finding.code, number, finding.where.removeprefix(where), finding.detail))
+        split = zip(numbers, lines.split(b"\n")[:-1], strict=True)
+        rows = [(number, self._prepared(line, place(name, style, number))) for number, line in split]
+        with self.encoder.ahead(row for _, row in rows if isinstance(row, Prepared)):
+            for number, row in rows:
+                if isinstance(row, Problem):
+                    result.problems.append(row)
+                    continue
+                sample = row.sample
+                try:
+                    encoded = self.encoder.finish(row)
+                except RenderFault as fault:
+                    result.problems.append(_problem(fault, sample.place))
+                    continue
+                builder.add(sample, number, encoded)
+                for finding in lint(sample):
+                    where = finding.where.removeprefix(sample.place)
+                    result.findings.append((finding.code, number, where, finding.detail))
         result.arrays = builder.build()
         return result
+
+    def _prepared(self, line: bytes, where: str) -> Prepared | Problem:
+        """One row up to its tokens, or what is wrong with it."""
+        try:
+            return self.encoder.prepare(self.sample(line, where))
+        except LineFault as fault:
+            return fault.problem
+        except (RowFault, RenderFault) as fault:
+            return _problem(fault, where)
 
     def sample(self, line: bytes, where: str) -> Sample:
         """One row, checked.
@@ -110,6 +121,10 @@ def _group_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return json.dumps(value, sort_keys=True)
+
+
+def _problem(fault: RowFault | RenderFault, where: str) -> Problem:
+    return Problem(where=f"{where}: {fault.field}" if fault.field else where, what=fault.what, fix=fault.fix)
 
 
 class LineFault(ValueError):  # noqa: N818 - collected into a DataError, never shown by itself

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +16,7 @@ from ftkit.data.example import IGNORED, TokenizedExample
 from ftkit.data.render import OTHER_TEMPLATE, Answer, Rendered, TrainOn, find_epilogue, render, trained_turns
 from ftkit.data.sample import Content, Sample
 from ftkit.data.text_encoder import TextEncoder
+from ftkit.data.tokens import Tokens, counted, merged
 from ftkit.files import sha256_json
 
 RULES = 1  # counts up when the same row comes to other ids or spans, so that stored ones are not taken for these
@@ -79,7 +82,7 @@ class Encoded:
     """One training sequence.
 
     Attributes:
-        ids: Token ids.
+        ids: Token ids, of type code ``i``: a list of some hundred numbers a row takes longer to make and to read.
         spans: Ranges of tokens that count towards the loss, ascending and disjoint; never token 0, as nothing comes
             before it to predict it from, nor a soft prompt and the token after it, which is token 0 without one.
         answer_start: Where the last trained answer begins; the ids before it are the prompt that a server sends.
@@ -87,11 +90,32 @@ class Encoded:
         turn: Its index in the sample's turns.
     """
 
-    ids: list[int]
+    ids: array[int]
     spans: list[tuple[int, int]]
     answer_start: int
     stop_id: int
     turn: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A sample that is ready to be tokenised.
+
+    Attributes:
+        sample: Itself.
+        parts: What the chat template made of it; None where it is plain text.
+        rejected: Of a preference pair, the rejected answer, or the fault of that.
+    """
+
+    sample: Sample
+    parts: list[Rendered] | None
+    rejected: Prepared | RenderFault | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """All that is to be tokenised."""
+        own = [turn.content for turn in self.sample.turns] if self.parts is None else [one.text for one in self.parts]
+        return own + self.rejected.texts if isinstance(self.rejected, Prepared) else own
 
 
 class Encoder:
@@ -105,8 +129,8 @@ class Encoder:
         self.settings = settings
         self._text = TextEncoder(settings.tokenizer_json)
         self._control = ControlTokens(self._text, settings.control_ids, settings.special_tokens.get("unk_token"))
-        self._bos = [] if settings.bos_id is None else [settings.bos_id]
-        self._soft = list(settings.prompt_ids)
+        self._bos = array("i", [] if settings.bos_id is None else [settings.bos_id])
+        self._soft = array("i", settings.prompt_ids)
 
     @cached_property
     def _epilogue(self) -> str:
@@ -124,27 +148,58 @@ class Encoder:
         Raises:
             RenderFault: Its template, its tokenizer or its control tokens make an exact mask impossible.
         """
-        encoded = self._encode(sample)
-        if sample.content.rejected:
-            rejected = Content(turns=sample.content.rejected, tools=sample.content.tools)
-            try:
-                self._encode(replace(sample, content=rejected))
-            except RenderFault as fault:
-                raise RenderFault(fault.what, fault.fix, f"rejected, {fault.field}".removesuffix(", ")) from None
+        return self.finish(self.prepare(sample))
+
+    def prepare(self, sample: Sample) -> Prepared:
+        """Check and render one sample, up to its tokens.
+
+        Raises:
+            RenderFault: Its template or its control tokens make an exact mask impossible.
+        """
+        parts = self._rendered(sample)
+        other = sample.content.rejected
+        if not other:
+            return Prepared(sample=sample, parts=parts)
+        rejected = replace(sample, content=Content(turns=other, tools=sample.content.tools))
+        try:
+            second = Prepared(sample=rejected, parts=self._rendered(rejected))
+        except RenderFault as fault:
+            # Told by `finish`, as what is wrong with the chosen answer's tokens comes first.
+            return Prepared(sample=sample, parts=parts, rejected=fault)
+        return Prepared(sample=sample, parts=parts, rejected=second)
+
+    def ahead(self, many: Iterable[Prepared]) -> AbstractContextManager[None]:
+        """Within this context, `finish` is fast for these samples."""
+        return self._text.ahead(text for one in many for text in one.texts)
+
+    def finish(self, prepared: Prepared) -> list[Encoded]:
+        """Tokenise what `prepare` gave; see `encode`."""
+        encoded = self._encoded(prepared)
+        try:
+            if isinstance(prepared.rejected, RenderFault):
+                raise prepared.rejected
+            if prepared.rejected is not None:
+                self._encoded(prepared.rejected)
+        except RenderFault as fault:
+            raise RenderFault(fault.what, fault.fix, f"rejected, {fault.field}".removesuffix(", ")) from None
         return encoded
 
-    def _encode(self, sample: Sample) -> list[Encoded]:
+    def _rendered(self, sample: Sample) -> list[Rendered] | None:
         if not self.settings.allow_control_tokens:
             self._control.refuse_spelled(sample)
         chat = self.settings.chat
         if sample.kind == "text" or (chat is None and sample.kind == "exchange" and len(sample.turns) == 2):
-            return [self._plain(sample)]
+            return None
         if chat is None:
             raise RenderFault(
                 "is a conversation, and this model's tokenizer has no chat template", self.settings.template_fix
             )
-        parts = render(sample, chat, train_on=self.settings.train_on, epilogue=self._epilogue)
-        return [encoded for part in parts for encoded in self._templated(part)]
+        return render(sample, chat, train_on=self.settings.train_on, epilogue=self._epilogue)
+
+    def _encoded(self, prepared: Prepared) -> list[Encoded]:
+        if prepared.parts is None:
+            return [self._plain(prepared.sample)]
+        return [encoded for part in prepared.parts for encoded in self._templated(part)]
 
     def _plain(self, sample: Sample) -> Encoded:
         """Plain text: BOS where wanted, the prompt tokenised by itself as a server will, eos at the end."""
@@ -154,14 +209,14 @@ class Encoder:
         *before, said = sample.turns
         if sample.kind != "text":
             trained_turns(sample.turns, self.settings.train_on)  # or there is nothing to learn here
-        prompt = self._soft + self._bos + [token for turn in before for token in self._text.ids(turn.content)]
-        ids = [*prompt, *self._text.ids(said.content), eos]
+        prompt = [*self._soft, *self._bos, *(token for turn in before for token in self._text.ids(turn.content))]
+        ids = array("i", [*prompt, *self._text.ids(said.content), eos])
         self._require_one_bos(ids)
         answer_start = 0 if sample.kind == "text" else len(prompt)
-        counted = 0 if self.settings.train_on == "all" else answer_start
+        begin = 0 if self.settings.train_on == "all" else answer_start
         return Encoded(
             ids=ids,
-            spans=_merged([(counted, len(ids))], self._first(ids)),
+            spans=merged([(begin, len(ids))], self._first(ids)),
             answer_start=answer_start,
             stop_id=eos,
             turn=len(before),
@@ -169,37 +224,37 @@ class Encoder:
 
     def _templated(self, rendered: Rendered) -> list[Encoded]:
         answers = [*rendered.answers, *(rendered.context or ())]
-        tokens = _Tokens(self._text, rendered.text, answers)
+        tokens = Tokens(self._text, rendered.text, answers)
         if not all(tokens.knows(answer.begin) for answer in answers):
             if len(answers) > 1:
                 return [encoded for part in _one_by_one(rendered) for encoded in self._templated(part)]
             tokens = self._apart(rendered.text, answers[0])
         return [self._spans(rendered, tokens)]
 
-    def _spans(self, rendered: Rendered, tokens: _Tokens) -> Encoded:
+    def _spans(self, rendered: Rendered, tokens: Tokens) -> Encoded:
         self._require_one_bos(tokens.ids)
         for answer in (*rendered.answers, *(rendered.context or ())):
             self._require_stop(rendered.text, answer, tokens)
         if rendered.context is None:
-            spans = [span for answer in rendered.answers for span in _counted(answer, tokens)]
+            spans = [span for answer in rendered.answers for span in counted(answer, tokens)]
         else:
             borders = [0, *(tokens.at(place) for one in rendered.context for place in (one.begin, one.end))]
             spans = list(zip(borders[::2], [*borders[1::2], len(tokens.ids)], strict=True))
         last = rendered.answers[-1]
         return Encoded(
             ids=tokens.ids,
-            spans=_merged(spans, self._first(tokens.ids)),
+            spans=merged(spans, self._first(tokens.ids)),
             answer_start=tokens.at(last.begin),
             stop_id=tokens.ids[tokens.at(last.end) - 1],
             turn=last.turn,
         )
 
-    def _apart(self, text: str, answer: Answer) -> _Tokens:
+    def _apart(self, text: str, answer: Answer) -> Tokens:
         """For an answer whose first letters would merge with the prompt's last: tokenise the prompt by itself.
 
         That is what a server does.
         """
-        tokens = _Tokens(self._text, text, [answer], apart=answer.begin)
+        tokens = Tokens(self._text, text, [answer], apart=answer.begin)
         if self._text.decode(tokens.ids) != text:
             raise RenderFault(
                 "this tokenizer adds characters between prompt and answer, so they cannot be kept apart",
@@ -207,16 +262,16 @@ class Encoder:
             )
         return tokens
 
-    def _first(self, ids: Sequence[int]) -> int:
+    def _first(self, ids: array[int]) -> int:
         """The first token that can count."""
         return 1 + (len(self._soft) if ids[: len(self._soft)] == self._soft else 0)
 
-    def _require_one_bos(self, ids: Sequence[int]) -> None:
+    def _require_one_bos(self, ids: array[int]) -> None:
         start = self._first(ids) - 1
         if self._bos and ids[start : start + 2] == self._bos * 2:
             raise RenderFault("BOS stands twice at the start", "Remove bos_token from the data or the template.")
 
-    def _require_stop(self, text: str, answer: Answer, tokens: _Tokens) -> None:
+    def _require_stop(self, text: str, answer: Answer, tokens: Tokens) -> None:
         """An answer must end with a control token that stands there as itself, not as `unk` for something unknown."""
         if tokens.knows(answer.end) and tokens.at(answer.end) > tokens.at(answer.begin):
             content = self._control.contents.get(tokens.ids[tokens.at(answer.end) - 1])
@@ -231,13 +286,14 @@ class Encoder:
 
 def example_of(encoded: Encoded, sample: Sample) -> TokenizedExample:
     """One of a sample's sequences as lists, for a trainer and for people to look at."""
-    labels = [IGNORED] * len(encoded.ids)
+    ids = encoded.ids.tolist()
+    labels = [IGNORED] * len(ids)
     for start, end in encoded.spans:
         # By position, never by id: where pad equals eos, masking by id would hide the stop token.
-        labels[start:end] = encoded.ids[start:end]
+        labels[start:end] = ids[start:end]
     is_text = sample.kind == "text"
     return TokenizedExample(
-        input_ids=encoded.ids,
+        input_ids=ids,
         labels=labels,
         answer_start=encoded.answer_start,
         stop_id=encoded.stop_id,
@@ -245,48 +301,6 @@ def example_of(encoded: Encoded, sample: Sample) -> TokenizedExample:
         place=sample.place,
         question=None if is_text else sample.turns[encoded.turn - 1].content,
     )
-
-
-class _Tokens:
-    """The tokens of a rendered text, and where in them its answers' borders are.
-
-    Args:
-        encoder: Of the text.
-        text: All of it.
-        answers: Whose beginnings, ends and marks are wanted.
-        apart: Characters from the beginning that are tokenised by themselves.
-    """
-
-    def __init__(self, encoder: TextEncoder, text: str, answers: Sequence[Answer], *, apart: int = 0) -> None:
-        self._encoder, self._text, self._apart = encoder, text, apart
-        self._head = encoder.ids(text[:apart]) if apart else []
-        marks = (place for one in answers for span in one.counts for place in span)
-        places = sorted({*marks, *(place for one in answers for place in (one.begin, one.end))})
-        rest, cuts = self._cut(places)
-        self.ids = self._head + rest
-        self._at = dict(zip(places, cuts, strict=True))
-
-    def knows(self, place: int) -> bool:
-        """Whether the tokens can be cut exactly at a character."""
-        return self._at[place] is not None
-
-    def at(self, place: int) -> int:
-        """How many tokens stand before a character that can be cut at."""
-        count = self._at[place]
-        assert count is not None
-        return count
-
-    def outward(self, place: int, limit: int) -> int:
-        """Like `at`, but from the nearest place towards a limit, itself one, where the tokens can be cut."""
-        if self.knows(place):
-            return self.at(place)
-        step = 1 if limit > place else -1
-        _, cuts = self._cut(list(range(place + step, limit + step, step)))
-        return next(count for count in cuts if count is not None)
-
-    def _cut(self, places: Sequence[int]) -> tuple[list[int], list[int | None]]:
-        ids, cuts = self._encoder.cut(self._text[self._apart :], [place - self._apart for place in places])
-        return ids, [None if count is None else len(self._head) + count for count in cuts]
 
 
 def _one_by_one(rendered: Rendered) -> list[Rendered]:
@@ -298,22 +312,3 @@ def _one_by_one(rendered: Rendered) -> list[Rendered]:
             f"turn {rendered.context[0].turn if rendered.context else rendered.answers[0].turn}",
         )
     return [Rendered(text=rendered.text[: answer.end], answers=(answer,)) for answer in rendered.answers]
-
-
-def _counted(answer: Answer, tokens: _Tokens) -> Iterator[tuple[int, int]]:
-    """Spans of an answer's tokens that count: a token that is only partly inside a mark does, the stop always."""
-    stop = tokens.at(answer.end)
-    for start, end in answer.counts:
-        yield tokens.outward(start, answer.begin), tokens.outward(end, answer.end)
-    yield stop - 1, stop
-
-
-def _merged(spans: Sequence[tuple[int, int]], first: int) -> list[tuple[int, int]]:
-    """Ascending and disjoint, without empty ones and without what comes before the first token that can count."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted((max(start, first), end) for start, end in spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        elif start < end:
-            merged.append((start, end))
-    return merged

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from tokenizers import AddedToken, Encoding, Tokenizer
 
@@ -35,13 +37,17 @@ class TextEncoder:
         neither = {"truncation": None, "padding": None}  # as set above
         self._words = fitting(self._tokenizer, json.loads(tokenizer_json) | neither)
 
+    def ahead(self, texts: Iterable[str]) -> AbstractContextManager[None]:
+        """Within this context the ids of some texts are known, where working them out together saves time."""
+        return nullcontext() if self._words is None else self._words.ahead(texts)
+
     def ids(self, text: str) -> list[int]:
         """Token ids of a text, as ``tokenizer(text, add_special_tokens=False)`` gives them."""
         if self._words is not None:
             return self._words.ids(text)
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def cut(self, text: str, positions: Sequence[int]) -> tuple[list[int], list[int | None]]:
+    def cut(self, text: str, positions: Sequence[int]) -> tuple[array[int], list[int | None]]:
         """Token ids of a text, and where in them some of its characters begin.
 
         Returns:
@@ -52,7 +58,7 @@ class TextEncoder:
             return self._words.cut(text, positions)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         ids = list(encoding.ids)
-        return ids, [self._cut_at(text, position, encoding, ids) for position in positions]
+        return array("i", ids), [self._cut_at(text, position, encoding, ids) for position in positions]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, control tokens included."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def sample(*contents: str, group: str | None = None) -> Sample:
 
 
 def encoded(ids: list[int], spans: list[tuple[int, int]], *, turn: int = 1) -> Encoded:
-    return Encoded(ids=ids, spans=spans, answer_start=spans[-1][0], stop_id=ids[-1], turn=turn)
+    return Encoded(ids=array("i", ids), spans=spans, answer_start=spans[-1][0], stop_id=ids[-1], turn=turn)
 
 
 def by_hand() -> TokenArrays:

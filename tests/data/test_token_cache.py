@@ -294,6 +294,7 @@ def test_an_entry_of_another_version_of_ftkit_is_made_again(folder, monkeypatch)
 
 SCRIPT = """
 import os, sys, time
+from array import array
 from pathlib import Path
 from ftkit.data.arrays import ArrayBuilder, TokenArrays
 from ftkit.data.encode import Encoded
@@ -306,7 +307,7 @@ def build(writer):
     builder = ArrayBuilder()
     turns = (Turn(role="user", content="hi"), Turn(role="assistant", content="yo"))
     sample = Sample(content=Content(turns=turns), kind="chat", place="x:1")
-    builder.add(sample, 1, [Encoded(ids=[4, 5, 6], spans=[(1, 3)], answer_start=1, stop_id=6, turn=1)])
+    builder.add(sample, 1, [Encoded(ids=array("i", [4, 5, 6]), spans=[(1, 3)], answer_start=1, stop_id=6, turn=1)])
     writer.append(TokenArrays(arrays=builder.build()), file=0)
     print("building", flush=True)
     time.sleep(float(sys.argv[3]))

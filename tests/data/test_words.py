@@ -89,10 +89,88 @@ def test_a_cut_is_told_only_where_both_sides_are_tokenised_alike(name: str, text
 
     ids, cuts = encoder.cut(text, positions)
 
-    assert ids == tokenizer.encode(text, add_special_tokens=False).ids
+    assert ids.tolist() == tokenizer.encode(text, add_special_tokens=False).ids
     for position, cut in zip(positions, cuts, strict=True):
         head = tokenizer.encode(text[:position], add_special_tokens=False).ids
-        assert cut == (len(head) if ids[: len(head)] == head else None)
+        assert cut == (len(head) if ids[: len(head)].tolist() == head else None)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@settings(max_examples=200, deadline=None)
+@given(many=st.lists(texts, max_size=8), data=st.data())
+@example(many=["", "<|im_start|>", "a<|im_end|><|im_start|>b", "", " ", "e\u0301 x", "é x"], data=None)
+def test_many_texts_together_have_the_ids_and_cuts_that_each_has_alone(
+    name: str, many: list[str], data: st.DataObject | None
+):
+    tokenizer = TOKENIZERS[name]
+    encoder, alone = fitted(tokenizer), fitted(tokenizer)
+    assert encoder is not None
+    assert alone is not None
+    places = [range(len(text) + 1) if data is None else data.draw(places_of(text)) for text in many]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ftkit.data.words._WORTH", 0)
+        with encoder.ahead(many):
+            assert any(map(str.isascii, many)) <= bool(encoder._ahead)
+            found = [(encoder.ids(text), encoder.cut(text, at)) for text, at in zip(many, places, strict=True)]
+            other = encoder.ids("<|im_end|> something else é")
+
+    expected = [tokenizer.encode(text, add_special_tokens=False).ids for text in many]
+    assert [ids for ids, _ in found] == [ids.tolist() for _, (ids, _) in found] == expected
+    assert [cuts for _, cuts in found] == [alone.cut(text, at) for text, at in zip(many, places, strict=True)]
+    assert other == tokenizer.encode("<|im_end|> something else é", add_special_tokens=False).ids
+    assert encoder._ahead == {}
+
+
+def places_of(text: str) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(0, len(text)), max_size=4)
+
+
+@pytest.mark.parametrize("odd", ["half \ud83d of a pair", "x" * 50, "é" * 50])
+def test_a_text_that_cannot_be_worked_out_with_others_keeps_none_of_them_back(
+    odd: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ftkit.data.words._WORTH", 0)
+    monkeypatch.setattr("ftkit.data.words._ROOM", 49)
+    encoder = fitted(TOKENIZERS["GPT-2"])
+    assert encoder is not None
+
+    with encoder.ahead(["one", odd, "two é"]):
+        assert set(encoder._ahead) == {"one", "two é"}
+
+
+def test_texts_that_find_no_room_beside_others_are_worked_out_when_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("ftkit.data.words._WORTH", 0)
+    monkeypatch.setattr("ftkit.data.words._ROOM", 10)
+    encoder = fitted(TOKENIZERS["GPT-2"])
+    assert encoder is not None
+
+    with encoder.ahead(["twice", "twice", "again", "more"]):
+        assert set(encoder._ahead) == {"twice", "again"}
+        assert encoder.ids("more") == TOKENIZERS["GPT-2"].encode("more", add_special_tokens=False).ids
+
+
+def test_what_is_known_of_a_text_is_not_changed_by_who_asks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ftkit.data.words._WORTH", 0)
+    encoder = fitted(TOKENIZERS["GPT-2"])
+    assert encoder is not None
+
+    with encoder.ahead(["some text"]):
+        expected = encoder.ids("some text")
+        encoder.ids("some text").append(7)
+        encoder.cut("some text", [3])[0].append(7)
+
+        assert encoder.ids("some text") == expected
+
+
+def test_a_few_words_are_not_worked_out_together():
+    encoder = fitted(TOKENIZERS["GPT-2"])
+    assert encoder is not None
+
+    with encoder.ahead(["one", "two"]):
+        assert encoder._ahead == {}
 
 
 def changed(tokenizer: Tokenizer, change: Any) -> Tokenizer:
