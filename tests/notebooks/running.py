@@ -20,7 +20,7 @@ def missing_in(name: str, expected: tuple[str, ...], folder: Path, monkeypatch) 
     monkeypatch.setenv("FTKIT_NOTEBOOK_FOLDER", str(folder / "work"))
     book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
-    NotebookClient(book, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(book, timeout=1700, resources={"metadata": {"path": str(folder)}}).execute()
 
     printed = "".join(
         output.get("text", "") for cell in book.cells for output in cell.get("outputs", []) if "text" in output

@@ -26,6 +26,6 @@ PRINTED = (
 
 
 @pytest.mark.real
-@pytest.mark.timeout(1000)
+@pytest.mark.timeout(1800)
 def test_the_notebook_runs(tmp_path, smollm2, monkeypatch):
     assert missing_in("03_data", PRINTED, tmp_path, monkeypatch) == []

@@ -10,6 +10,6 @@ PRINTED = ("Did you mean 'learning_rate'?", *VERIFIED)
 
 
 @pytest.mark.real
-@pytest.mark.timeout(1000)
+@pytest.mark.timeout(1800)
 def test_the_notebook_runs(tmp_path, smollm2, monkeypatch):
     assert missing_in("01_quickstart", PRINTED, tmp_path, monkeypatch) == []
