@@ -243,10 +243,14 @@ class _Linear(Beginnings):
 
     def asked(self, count: int) -> str:
         """See `Beginnings`."""
+        if not count:  # not even the first message, which what stands before all messages may depend on
+            return super().asked(count)
         return self._whole.text[: self._whole.begins[count]] + self._asks
 
     def written(self, count: int, *, follow_marks: bool) -> tuple[str, Spans]:
         """See `Beginnings`."""
+        if not count:
+            return super().written(count, follow_marks=follow_marks)
         whole, end = self._whole, self._whole.begins[count]
         marks = [mark for mark in whole.marks if mark[0] < end] if follow_marks else []
         return whole.text[:end] + whole.text[whole.begins[-1] :], marks

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftkit.data.chat import MARKS, Beginnings, ChatTemplate
+from ftkit.data.chat import MARKS, Beginnings, ChatTemplate, RenderFault
 from ftkit.data.linear import message_loop
 from ftkit.data.sample import Turn
 from ftkit.data.template_language import environment
@@ -121,6 +121,18 @@ def test_a_linear_template_that_refuses_a_lone_question_is_rendered_beginning_by
 
     assert type(chat.beginnings(TURNS)) is Beginnings
     assert chat.beginnings(TURNS).asked(2) == "system: system says x0x ;user: user says x1x ;assistant:"
+
+
+def test_before_the_first_message_nothing_is_known_of_it():
+    text = "{% if messages[0].role == 'assistant' %}hello {% endif %}" + LOOP + ASK
+    assert is_linear(text)
+    chat = ChatTemplate(text, SPECIAL, TODAY)
+    turns = (Turn(role="assistant", content="yo"), *TURNS[1:])
+
+    with pytest.raises(RenderFault):  # as a server would: there is no first message to ask for the role of
+        chat.render((), ask=True)
+    with pytest.raises(RenderFault):
+        chat.beginnings(turns).asked(0)
 
 
 def test_marks_that_are_not_followed_are_not_remembered():
