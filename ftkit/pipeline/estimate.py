@@ -173,7 +173,7 @@ def _available(device: torch.device) -> int:
 
 
 def _disk_bytes(session: Session, base_parameters: int, trainable: int) -> int:
-    checkpoints = (session.recipe.train.keep_last + 1) * 12 * trainable
+    checkpoints = (session.recipe.train.keep_last + session.recipe.train.keep_best + 1) * 12 * trainable
     exports = 32 << 20
     for export in session.recipe.export or ():
         dtype = checkpoint_dtype(session.base.folder) if export.dtype == "auto" else export.dtype

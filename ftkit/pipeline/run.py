@@ -26,6 +26,7 @@ from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
 from ftkit.recipe import Recipe
 from ftkit.report.page import write_report
+from ftkit.train.canaries import require_finite
 from ftkit.train.checkpoint import newest_checkpoint, remove_newer_checkpoints, step_of
 from ftkit.train.isolation import Packing, choose_packing, isolates
 from ftkit.train.metrics_log import MetricsLog
@@ -141,6 +142,7 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
     recipe = session.recipe
     _announce(session, data, needs)
     model = session.load_base()
+    require_finite(model)
     questions = choose_questions(
         data.validation,
         at_most=recipe.evaluate.max_examples,
@@ -295,9 +297,12 @@ def _fit_spec(session: Session, needs: Estimate, folder: RunFolder, model: nn.Mo
         seed=train.seed,
         checkpoint_every=train.checkpoint_every,
         keep_last=train.keep_last,
+        keep_best=train.keep_best,
         validate_every=train.validate_every,
         log_every=train.log_every,
         folder=folder.path,
         learning_rate_factors=session.method.learning_rate_factors(model),
         undecayed=session.method.undecayed(model),
+        trainable_parameters=needs.trainable_parameters,
+        prompts_masked=session.recipe.data.train_on != "all",
     )

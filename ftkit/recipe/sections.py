@@ -257,7 +257,12 @@ class TrainSection(Section):
     engine: Literal["auto", "plain"] = Field(default="auto", description="plain: the model's own forward pass.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory for about a third more time.")
     checkpoint_every: int = Field(default=100, ge=1, description="Optimizer steps between checkpoints.")
-    keep_last: int = Field(default=2, ge=1, description="Checkpoints kept on disk.")
+    keep_last: int = Field(default=2, ge=1, description="Newest checkpoints kept on disk.")
+    keep_best: int = Field(
+        default=0,
+        ge=0,
+        description="Checkpoints of the lowest validation losses kept besides; with any, each validation writes one.",
+    )
     validate_every: int = Field(default=100, ge=1, description="Steps between validations; always before and after.")
     log_every: int = Field(default=1, ge=1, description="Steps between lines of metrics.jsonl.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Of everything drawn at random.")

@@ -57,11 +57,23 @@ class StepSampler(Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        order = self._order(self.epoch)
         for start in range(0, len(order), self.batch_size):
-            step = order[start : start + self.batch_size]
-            yield from sorted(step, key=lambda index: -self.lengths[index])
+            yield from self._step(order, start)
+
+    def rows_of(self, step: int) -> list[int]:
+        """The examples of an optimizer step, counted from 1 over all epochs, in their order."""
+        epoch, number = divmod(step - 1, math.ceil(len(self) / self.batch_size))
+        return self._step(self._order(epoch), number * self.batch_size)
+
+    def _order(self, epoch: int) -> Sequence[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order: list[int] = torch.randperm(len(self.lengths), generator=generator).tolist()
+        return order
+
+    def _step(self, order: Sequence[int], start: int) -> list[int]:
+        step = order[start : start + self.batch_size]
+        return sorted(step, key=lambda index: -self.lengths[index])
 
 
 class InOrder(StepSampler):
@@ -75,8 +87,9 @@ class InOrder(StepSampler):
     def __init__(self, count: int, *, batch_size: int) -> None:
         super().__init__([0] * count, batch_size=batch_size, seed=0)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self)))
+    def _order(self, epoch: int) -> Sequence[int]:
+        del epoch
+        return range(len(self))
 
 
 def choose_micro_batch_size(lengths: Sequence[int], *, batch_size: int, device_type: str) -> int:

@@ -12,6 +12,7 @@ checkpoints/step-00000100/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -97,10 +98,24 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
-def remove_old_checkpoints(folder: Path, keep_last: int) -> None:
-    """Delete all but the newest ``keep_last``."""
-    for old in sorted(folder.glob("step-*"))[:-keep_last]:
-        shutil.rmtree(old)
+def remove_old_checkpoints(folder: Path, keep_last: int, keep_best: int = 0) -> None:
+    """Delete all but the newest ``keep_last`` and the ``keep_best`` with the lowest validation losses."""
+    found = sorted(folder.glob("step-*"))
+    kept = set(found[-keep_last:]) | {checkpoint for _, checkpoint in by_validation_loss(folder)[:keep_best]}
+    for old in found:
+        if old not in kept:
+            shutil.rmtree(old)
+
+
+def by_validation_loss(folder: Path) -> list[tuple[float, Path]]:
+    """Checkpoints of steps that were validated, the best first, with their validation losses."""
+    found = []
+    for checkpoint in sorted(folder.glob("step-*")):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged one is nobody's best
+            counters = read_counters(checkpoint)
+            if counters["validated_at"] == step_of(checkpoint):
+                found.append((float(counters["validation_loss"]), checkpoint))
+    return sorted(found)
 
 
 def remove_newer_checkpoints(folder: Path, step: int) -> None:

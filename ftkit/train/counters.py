@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -18,6 +19,8 @@ class Counters:
     validation_loss: float | None = None
     peak_memory_bytes: int = 0
     cuda_peak_memory_bytes: int | None = None
+    validated_at: int | None = None  # the step that validation_loss is of
+    observations: dict[str, Any] = field(default_factory=dict)  # see `ftkit.train.canaries.Observations`
 
 
 @dataclass(frozen=True, kw_only=True)

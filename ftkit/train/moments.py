@@ -11,6 +11,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit.train.batches import StepSampler
+from ftkit.train.canaries import Canaries
 from ftkit.train.spec import FitSpec, TrainingHooks
 
 
@@ -23,6 +24,10 @@ class Watched(Protocol):
     sampler: StepSampler
     hooks: TrainingHooks | None
     stop: threading.Event
+    canaries: Canaries | None
+    optimizer: Any
+    step_loss: float
+    grad_norm: float
 
 
 class Moments(TrainerCallback):
@@ -34,6 +39,21 @@ class Moments(TrainerCallback):
 
     def __init__(self, trainer: Watched) -> None:
         self.trainer = trainer
+
+    def on_train_begin(
+        self, _args: TrainingArguments, _state: TrainerState, _control: TrainerControl, **_: Any
+    ) -> None:
+        """Look at the model, its checkpoint loaded."""
+        if self.trainer.canaries is not None:
+            self.trainer.canaries.begin(self.trainer.optimizer, declared=self.trainer.spec.trainable_parameters)
+
+    def on_pre_optimizer_step(
+        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any
+    ) -> None:
+        """Stop before the optimizer puts into the weights what is no number."""
+        loss, self.trainer.step_loss = self.trainer.step_loss, 0.0
+        if self.trainer.canaries is not None:
+            self.trainer.canaries.before_update(state.global_step + 1, loss=loss, norm=self.trainer.grad_norm)
 
     def on_epoch_begin(
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any
@@ -50,6 +70,8 @@ class Moments(TrainerCallback):
         if self.trainer.hooks is not None:
             with torch.no_grad():
                 self.trainer.hooks.after_update(self.trainer.model, state.global_step + 1, state.max_steps)
+        if self.trainer.canaries is not None:
+            self.trainer.canaries.after_update(state.global_step + 1, state.max_steps)
 
     def on_step_end(
         self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -59,7 +81,8 @@ class Moments(TrainerCallback):
         last = step >= state.max_steps
         stopping = self.trainer.stop.is_set()
         control.should_evaluate = bool(self.trainer.validation) and (last or step % spec.validate_every == 0)
-        control.should_save = last or stopping or step % spec.checkpoint_every == 0
+        judged = control.should_evaluate and spec.keep_best > 0
+        control.should_save = last or stopping or judged or step % spec.checkpoint_every == 0
         # No checkpoint without a line before it: logging is what notices a NaN, and a line that spans a checkpoint
         # would lack the steps before it when the run is resumed there.
         control.should_log = control.should_log or control.should_save

@@ -33,7 +33,8 @@ class FitSpec:
         compute: dtype of the matrix products.
         seed: Of the order of examples and of dropout.
         checkpoint_every: Steps between checkpoints.
-        keep_last: Checkpoints kept.
+        keep_last: Newest checkpoints kept.
+        keep_best: Besides them, checkpoints with the lowest validation losses; with any, each validation has one.
         validate_every: Steps between validations.
         log_every: Steps between lines of metrics.
         folder: The run folder.
@@ -41,6 +42,8 @@ class FitSpec:
             name in ``model.named_parameters()``; 1 for all others. LoRA+ (Hayou et al. 2024, arXiv:2402.12354) wants
             LoRA's B faster than its A.
         undecayed: Names of matrices that do not decay, because zero is not where they say nothing.
+        trainable_parameters: How many the method declares to train; None for whatever requires a gradient.
+        prompts_masked: Whether prompts are not to count towards the loss; only checked here.
     """
 
     learning_rate: float
@@ -63,6 +66,9 @@ class FitSpec:
     folder: Path
     learning_rate_factors: Mapping[str, float] = field(default_factory=dict)
     undecayed: Collection[str] = ()
+    keep_best: int = 0
+    trainable_parameters: int | None = None
+    prompts_masked: bool = False
 
     def total_steps(self, rows: int) -> int:
         """Optimizer steps for that many rows."""

@@ -39,6 +39,7 @@ from ftkit.models.precision import arithmetic
 from ftkit.train.allocator import keep_freed_memory
 from ftkit.train.arguments import training_arguments
 from ftkit.train.batches import Examples, InOrder, StepSampler, tokens_per_pack
+from ftkit.train.canaries import Canaries, Observations
 from ftkit.train.checkpoint import (
     checkpoint_folder,
     is_whole,
@@ -105,6 +106,7 @@ def fit(
         trainer.hooks = hooks
         if resume_from is not None:
             trainer.counters = Counters(**read_counters(resume_from))
+        trainer.watch()
         trainer.bar = stack.enter_context(ProgressBar("training", total, done=done))
         trainer.stop = stack.enter_context(stop_on_signals())
         trainer.start_clock()
@@ -136,7 +138,7 @@ class _StepTrainer(Trainer):
         arguments: TrainingArguments,
         memory: PeakMemory,
     ) -> None:
-        self.spec, self.validation, self.memory = spec, validation, memory
+        self.spec, self.train_rows, self.validation, self.memory = spec, train, validation, memory
         self.counters = Counters()
         self.log_file = MetricsLog(spec.folder / "metrics.jsonl")
         self.bar = ProgressBar("training", 1)
@@ -150,9 +152,10 @@ class _StepTrainer(Trainer):
         if spec.packing:
             pack_length = tokens_per_pack(next(model.parameters()).device.type)
             join = functools.partial(collate_packed, pack_length=pack_length)
-        self.step_ends = (
-            True  # whether the pass at hand is the last one of its optimizer step, where packs decide that
-        )
+        # Whether the pass at hand is the last one of its optimizer step, where packs decide that.
+        self.step_ends = True
+        self.step_loss, self.grad_norm = 0.0, math.nan
+        self.canaries: Canaries | None = None
         super().__init__(model=model, args=arguments, train_dataset=Examples(train), data_collator=join)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -167,6 +170,16 @@ class _StepTrainer(Trainer):
             enable({"use_reentrant": False})
             if hasattr(model, "enable_input_require_grads"):
                 model.enable_input_require_grads()
+
+    def watch(self) -> None:
+        """Let the canaries in."""
+        self.canaries = Canaries(
+            self.model,
+            lambda step: [self.train_rows[index] for index in self.sampler.rows_of(step)],
+            Observations(**self.counters.observations),
+            compute=self.spec.compute,
+            prompts_masked=self.spec.prompts_masked,
+        )
 
     def start_clock(self) -> None:
         """Begin counting seconds and tokens per second."""
@@ -195,7 +208,9 @@ class _StepTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """A forward and backward pass; with packing, one for each pack of the optimizer step."""
         if not self.spec.packing:
-            return super().training_step(model, inputs, num_items_in_batch)
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            self.step_loss += float(loss)
+            return loss
         losses, packs = [], split_packs(inputs)
         for number, pack in enumerate(packs, start=1):
             self.step_ends = number == len(packs)
@@ -203,7 +218,14 @@ class _StepTrainer(Trainer):
             waits = contextlib.nullcontext() if self.step_ends else self.accelerator.no_sync(model)
             with waits:
                 losses.append(super().training_step(model, pack, num_items_in_batch))
-        return torch.stack(losses).sum()
+        loss = torch.stack(losses).sum()
+        self.step_loss += float(loss)
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.grad_norm = float(norm)
+        return norm
 
     def compute_loss(
         self,
@@ -240,7 +262,7 @@ class _StepTrainer(Trainer):
                 f"step {self.state.global_step}: the validation loss is {loss}",
                 fix="Lower train.learning_rate, or look for damaged rows. The last checkpoint is intact.",
             )
-        self.counters.validation_loss = loss
+        self.counters.validation_loss, self.counters.validated_at = loss, self.state.global_step
         self._write({"validation_loss": loss})
         self.control.should_evaluate = False
         return {"eval_loss": loss}
@@ -250,12 +272,7 @@ class _StepTrainer(Trainer):
         self.control.should_log = False
         if "loss" not in logs:
             return
-        loss, norm = logs["loss"], logs.get("grad_norm", math.nan)
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise TrainingStoppedError(
-                f"step {self.state.global_step}: the loss is {loss} and the gradient norm {norm}",
-                fix="Lower train.learning_rate, or look for damaged rows. The last checkpoint is intact.",
-            )
+        loss, norm = logs["loss"], logs["grad_norm"]
         if math.isnan(self.counters.first_loss):
             self.counters.first_loss = loss
         self.counters.last_loss = loss
@@ -287,6 +304,9 @@ class _StepTrainer(Trainer):
         if is_whole(target):
             return
         shutil.rmtree(target, ignore_errors=True)  # a damaged one, which a resume passed over
+        if self.canaries is not None:
+            self.canaries.require_sound(self.state.global_step)
+            self.counters.observations = self.canaries.seen.to_dict()
         self._count_time_and_memory()
         state = json.dumps(self.state.__dict__ | {"log_history": []}, default=str)
         save_checkpoint(
@@ -298,7 +318,7 @@ class _StepTrainer(Trainer):
             counters=vars(self.counters),
             method_state=self.hooks.state() if self.hooks is not None else {},
         )
-        remove_old_checkpoints(folder, self.spec.keep_last)
+        remove_old_checkpoints(folder, self.spec.keep_last, self.spec.keep_best)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_trainable(self.model, Path(resume_from_checkpoint))
