@@ -34,7 +34,7 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "rows", "sections", "methods", "lora_family", "recipes", "facts", "yaml12", "overrides",
+        "base", "rows", "sections", "methods", "lora_family", "recipes", "facts", "digest", "yaml12", "overrides",
         "load", "shipped", "",
     ],
     "data": [
@@ -62,7 +62,8 @@ ORDER = {
     "evaluate": ["loss", "metrics", "generation", "speaking", ""],
     "train": [
         "allocator", "batches", "schedule", "metrics_log", "progress", "signals", "counters", "spec", "arguments",
-        "optimizer", "checkpoint", "documents", "isolation", "moments", "trainer", "",
+        "optimizer", "checkpoint", "documents", "isolation", "soundness", "course", "canaries",
+        "moments", "trainer", "",
     ],
     "export": [
         "manifest", "engines", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract",

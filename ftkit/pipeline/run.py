@@ -11,25 +11,25 @@ from typing import Any
 from torch import nn
 
 from ftkit.data.prepare import PreparedData
-from ftkit.errors import Interrupted, OutputError, VerificationError
+from ftkit.errors import Interrupted, VerificationError
 from ftkit.evaluate.loss import mean_loss
 from ftkit.export.probes import Probes, choose_probes, measure_base
 from ftkit.files import folder_lock, require_space
 from ftkit.models.precision import narrow_again, widen
-from ftkit.models.tokenizer import chat_template_digest, tokenizer_digest
 from ftkit.notices import log, show_notices
 from ftkit.pipeline.answers import AnswerSet, answer_questions, choose_questions
 from ftkit.pipeline.estimate import Estimate, estimate
 from ftkit.pipeline.exporting import describe_trained, finish_exports, require_exports
+from ftkit.pipeline.identity import identity, require_unchanged, restore_environment
 from ftkit.pipeline.result import result_document, write_samples
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
 from ftkit.recipe import Recipe
 from ftkit.report.page import write_report
-from ftkit.train.canaries import require_finite
 from ftkit.train.checkpoint import newest_checkpoint, remove_newer_checkpoints, step_of
 from ftkit.train.isolation import Packing, choose_packing, isolates
 from ftkit.train.metrics_log import MetricsLog
+from ftkit.train.soundness import require_finite
 from ftkit.train.spec import FitSpec
 from ftkit.train.trainer import fit
 from ftkit.units import format_bytes, format_count
@@ -72,7 +72,7 @@ def run(recipe: Recipe, *, quiet: bool = False) -> FinishedRun:
         needs = estimate(session, data)
         needs.require_fit()
         require_space(folder.path, needs.disk)
-        folder.start(recipe, data.report, _identity(session, data), session.today)
+        folder.start(recipe, data.report, identity(session, data), session.today)
         return _go(session, data, needs, folder)
 
 
@@ -91,10 +91,11 @@ def resume(path: str | Path, *, quiet: bool = False) -> FinishedRun:
         log.info("%s is finished; there is nothing to resume", folder.path)
         return FinishedRun(folder=folder.path, result=result)
     with folder_lock(folder.path):
+        restore_environment(folder)
         # Templates that write the date must render today what they rendered when the run began.
         session = open_session(recipe, today=folder.began())
         data = session.prepare_data()
-        _require_unchanged(folder, _identity(session, data))
+        require_unchanged(folder, identity(session, data))
         return _go(session, data, estimate(session, data), folder)
 
 
@@ -113,29 +114,6 @@ def _claimed(folder: RunFolder) -> Iterator[None]:
             (folder.path / ".lock").unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # something of somebody else's is in it
                 folder.path.rmdir()
-
-
-def _identity(session: Session, data: PreparedData) -> dict[str, Any]:
-    """What must be the same for a run to be the same run."""
-    base = session.base
-    return {
-        "base": {"name": base.portable_name, "revision": base.revision, "sha256": base.sha256},
-        "data_digest": data.report.digest,
-        "tokenizer_digest": tokenizer_digest(session.tokenizer),
-        "chat_template_digest": chat_template_digest(session.tokenizer),
-        "stop_tokens": data.stop_token_ids,
-    }
-
-
-def _require_unchanged(folder: RunFolder, now: dict[str, Any]) -> None:
-    before = folder.read("run.json")
-    names = {"base": "base model", "data_digest": "data", "tokenizer_digest": "tokenizer"}
-    changed = [names.get(key, key) for key, value in now.items() if before.get(key) != value]
-    if changed:
-        raise OutputError(
-            f"{folder.path}: changed since the run began: {', '.join(changed)}",
-            fix="Put it back as it was, or train into another output.",
-        )
 
 
 def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder) -> FinishedRun:

@@ -10,7 +10,7 @@ from typing import Any
 from ftkit.data.report import DataReport
 from ftkit.errors import OutputError, UsageError
 from ftkit.files import write_json, write_text
-from ftkit.recipe import Recipe, dump_recipe, load_recipe, recipe_digest
+from ftkit.recipe import Recipe, decisive_values, dump_recipe, load_recipe, recipe_differences, recipe_digest
 
 LOCK = ".lock"
 
@@ -64,7 +64,12 @@ class RunFolder:
         """Write down what this run is; run.json last, as it marks the folder as a run."""
         write_text(self.recipe_file, dump_recipe(recipe))
         write_json(self.path / "data_report.json", report.to_dict())
-        facts = {"format_version": 1, "recipe_digest": recipe_digest(recipe), "began": today.isoformat()}
+        facts = {
+            "format_version": 1,
+            "recipe_digest": recipe_digest(recipe),
+            "recipe": decisive_values(recipe),
+            "began": today.isoformat(),
+        }
         write_json(self.path / "run.json", facts | identity)
 
     def began(self) -> datetime.date | None:
@@ -82,9 +87,11 @@ class RunFolder:
         if not self.is_run():
             raise UsageError(f"{self.path}: is not a run folder", fix="Name a folder that `ftkit train` wrote.")
         recipe = load_recipe(self.recipe_file)
-        if recipe_digest(recipe) != self.read("run.json")["recipe_digest"]:
+        before = self.read("run.json")
+        if recipe_digest(recipe) != before["recipe_digest"]:
+            changes = recipe_differences(before.get("recipe", {}), decisive_values(recipe))
             raise OutputError(
-                f"{self.recipe_file}: was changed since the run began",
+                f"{self.recipe_file}: was changed since the run began: {'; '.join(changes)}",
                 fix="Put it back, or train the changed recipe into another output.",
             )
         return recipe

@@ -1,10 +1,10 @@
 """What the user writes: a recipe, checked in one pass, as pure data."""
 
+from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_digest
 from ftkit.recipe.load import (
     dump_recipe,
     json_schema,
     load_recipe,
-    recipe_digest,
     recipe_error,
     recipe_from_values,
 )
@@ -55,10 +55,12 @@ __all__ = [
     "SourceSection",
     "TrainSection",
     "copy_recipe",
+    "decisive_values",
     "dump_recipe",
     "find_recipe",
     "json_schema",
     "load_recipe",
+    "recipe_differences",
     "recipe_digest",
     "recipe_error",
     "recipe_from_values",

@@ -11,7 +11,6 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from ftkit.errors import Problem, RecipeError
-from ftkit.files import sha256_json
 from ftkit.nearest import did_you_mean
 from ftkit.recipe.base import Section
 from ftkit.recipe.lora_family import FAMILY, LoRASettings
@@ -96,19 +95,6 @@ def recipe_error(error: ValidationError, recipe: type[Recipe], values: dict[str,
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML with every default written out and every path absolute."""
     return to_yaml(_anchor_paths(recipe.model_dump(mode="json"), Path.cwd()))
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    """SHA-256 of all that decides the result, apart from the data (which has its own digest) and places on disk."""
-    values = recipe.resolved().model_dump(mode="json")
-    del values["output"]
-    values["model"] = {key: value for key, value in values["model"].items() if key != "path"}
-    if (template := values["model"]["chat_template"]) is not None:
-        values["model"]["chat_template"] = Path(template).name
-    for key in ("train", "validation"):
-        if not isinstance(values["data"][key], float | None):
-            del values["data"][key]
-    return sha256_json(values)
 
 
 def json_schema() -> dict[str, Any]:

@@ -258,11 +258,7 @@ class TrainSection(Section):
     gradient_checkpointing: bool = Field(default=False, description="Less memory for about a third more time.")
     checkpoint_every: int = Field(default=100, ge=1, description="Optimizer steps between checkpoints.")
     keep_last: int = Field(default=2, ge=1, description="Newest checkpoints kept on disk.")
-    keep_best: int = Field(
-        default=0,
-        ge=0,
-        description="Checkpoints of the lowest validation losses kept besides; with any, each validation writes one.",
-    )
+    keep_best: int = Field(default=0, ge=0, description="Checkpoints of the lowest validation losses kept besides.")
     validate_every: int = Field(default=100, ge=1, description="Steps between validations; always before and after.")
     log_every: int = Field(default=1, ge=1, description="Steps between lines of metrics.jsonl.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Of everything drawn at random.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -51,3 +52,12 @@ def training_arguments(spec: FitSpec, total: int, device: torch.device, scratch:
     # their number; several devices are several processes (torchrun) or none.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
+
+
+def recompute_activations(model: Any) -> None:
+    """Let a model compute its activations once more in the backward pass, instead of keeping them."""
+    # Renamed in transformers 5; the old name goes with version 6.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    if hasattr(model, "enable_input_require_grads"):
+        model.enable_input_require_grads()

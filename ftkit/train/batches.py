@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from ftkit.data.example import TokenizedExample
+from ftkit.data.example import TokenizedExample, lengths_of
+from ftkit.data.stream import StreamedExamples
 
 # Tokens in one forward pass. On a CPU small passes are at least as fast as large ones, whose activations leave its
 # caches, and take less memory; a GPU wants large ones.
@@ -90,6 +91,13 @@ class InOrder(StepSampler):
     def _order(self, epoch: int) -> Sequence[int]:
         del epoch
         return range(len(self))
+
+
+def sampler_of(examples: Sequence[TokenizedExample], *, batch_size: int, seed: int) -> StepSampler:
+    """The order that examples are trained in."""
+    if isinstance(examples, StreamedExamples):
+        return InOrder(len(examples), batch_size=batch_size)
+    return StepSampler(lengths_of(examples), batch_size=batch_size, seed=seed)
 
 
 def choose_micro_batch_size(lengths: Sequence[int], *, batch_size: int, device_type: str) -> int:

@@ -9,9 +9,7 @@ changes what is trained: the extra forward passes draw nothing at random and kee
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,43 +19,15 @@ from ftkit.data.example import IGNORED, TokenizedExample
 from ftkit.errors import TrainingStoppedError
 from ftkit.evaluate.loss import mean_loss
 from ftkit.notices import log
+from ftkit.train.course import Observations, look_at_course
+from ftkit.train.soundness import fingerprints, is_finite, require_finite, some
 
 FIRST_STEPS = 3  # LoRA's A has a gradient from the second on, when B is no longer zero
 # Steps after which the first batch is seen again, until its loss is lower once. A rate in its warm-up changes little
 # at first, and a high one may overshoot for a few steps; after so many, a run that learns has learnt this batch.
 SEEN_AGAIN = (1, 2, 4, 8, 16)
-# A run diverges when the median of so many losses is that much worse than the best such median before. Losses of
-# single steps differ by what is in them; medians of ten on mixed data were within a factor of 1.3 of each other.
-MEDIAN_OF = 10
-DIVERGED = (2.0, 1.0)  # times the best, plus nats
-# Or, sooner, when so many steps in a row are that many times worse than guessing each token with equal odds.
-HOPELESS_STEPS, HOPELESS = 3, 1.5
-SHOWN = 5  # of rows or names in a message
 
 Rows = Callable[[int], Sequence[TokenizedExample]]
-
-
-@dataclass
-class Observations:
-    """What must be remembered over a resume, saved with each checkpoint.
-
-    Attributes:
-        first_batch: Loss of the first batch before anything was trained.
-        learnt: Whether it was lower once.
-        guessing: Loss that `HOPELESS` is about: of the first step, or of guessing if that is higher.
-        recent: Losses of the last steps.
-        best: Lowest median of so many losses.
-    """
-
-    first_batch: float | None = None
-    learnt: bool = False
-    guessing: float = 0.0
-    recent: list[float] = field(default_factory=list)
-    best: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 class Canaries:
@@ -103,7 +73,7 @@ class Canaries:
             )
         optimized = {id(value) for group in optimizer.param_groups for value in group["params"]}
         if forgotten := [name for name, value in trained.items() if id(value) not in optimized]:
-            raise TrainingStoppedError(f"the optimizer does not have {_some(forgotten)}, which should train")
+            raise TrainingStoppedError(f"the optimizer does not have {some(forgotten)}, which should train")
         self._frozen = fingerprints(
             (name, value) for name, value in self.model.named_parameters() if name not in self._declared
         )
@@ -133,7 +103,7 @@ class Canaries:
         if step == 1:
             self.seen.first_batch = self._first_batch()
             self.seen.guessing = max(loss, math.log(vocabulary_of(self.model)))
-        self._look_at_course(step, loss)
+        look_at_course(self.seen, step, loss)
 
     def after_update(self, step: int, total_steps: int) -> None:
         """Judge what the optimizer did.
@@ -161,7 +131,7 @@ class Canaries:
         bad = [name for name, value in self._trained() if not is_finite(value)]
         if bad:
             raise TrainingStoppedError(
-                f"step {step}: {_some(bad)} hold NaN or infinite values, so nothing was saved",
+                f"step {step}: {some(bad)} hold NaN or infinite values, so nothing was saved",
                 fix="Lower train.learning_rate. The checkpoints before are intact.",
             )
 
@@ -193,7 +163,7 @@ class Canaries:
         trained = dict(self._trained())
         if changed := trained.keys() ^ self._declared:
             raise TrainingStoppedError(
-                f"step {step}: {_some(sorted(changed))} were frozen or thawed while training",
+                f"step {step}: {some(sorted(changed))} were frozen or thawed while training",
                 fix="Something called requires_grad_ on the model since training began.",
             )
         reached = {name for name, value in trained.items() if value.grad is not None and value.grad.any()}
@@ -224,7 +194,7 @@ class Canaries:
         if cut_off:
             raise TrainingStoppedError(
                 f"after {step} steps {len(cut_off)} of {len(self._declared)} tensors that should train have had no "
-                f"gradient: {_some(cut_off)}",
+                f"gradient: {some(cut_off)}",
                 fix="They are no part of what computes the loss. Leave them out (method.target_modules, or "
                 "method.parameters of a full fine-tune).",
             )
@@ -233,7 +203,7 @@ class Canaries:
         now = fingerprints((name, value) for name, value in self.model.named_parameters() if name in self._frozen)
         if changed := sorted(name for name, value in now.items() if value != self._frozen[name]):
             raise TrainingStoppedError(
-                f"after {step} steps weights have changed that this method keeps frozen: {_some(changed)}",
+                f"after {step} steps weights have changed that this method keeps frozen: {some(changed)}",
                 fix="Something writes into the base while it trains, so the export would not be what was trained.",
             )
 
@@ -253,22 +223,6 @@ class Canaries:
             )
         if step not in SEEN_AGAIN[:-1]:  # the end of a short run
             log.warning("%s, and it was never lower: nothing is learnt yet", said)
-
-    def _look_at_course(self, step: int, loss: float) -> None:
-        seen = self.seen
-        seen.recent = [*seen.recent, loss][-MEDIAN_OF:]
-        last = seen.recent[-HOPELESS_STEPS:]
-        if len(last) == HOPELESS_STEPS and min(last) > HOPELESS * seen.guessing:
-            raise _diverged(
-                step,
-                f"the last {HOPELESS_STEPS} losses are {min(last):.4g} or more; guessing gives {seen.guessing:.4g}",
-            )
-        if len(seen.recent) < MEDIAN_OF:
-            return
-        median = statistics.median(seen.recent)
-        if seen.best is not None and median > DIVERGED[0] * seen.best + DIVERGED[1]:
-            raise _diverged(step, f"the median of {MEDIAN_OF} losses went from {seen.best:.4g} to {median:.4g}")
-        seen.best = median if seen.best is None else min(median, seen.best)
 
     def _first_batch(self) -> float:
         """Loss of the first row of the first step, or of several if they are short."""
@@ -291,67 +245,24 @@ class Canaries:
         fix = "Lower train.learning_rate, or look for damaged rows. The checkpoints before are intact."
         bad = [name for name, value in self.model.named_parameters() if not is_finite(value)]
         if bad:
-            return TrainingStoppedError(f"{said}; {_some(bad)} hold NaN or infinite values", fix=fix)
+            return TrainingStoppedError(f"{said}; {some(bad)} hold NaN or infinite values", fix=fix)
         if masked := self._masked(step):
             return TrainingStoppedError(f"{said}; {masked}", fix=fix)
         losses = [(self._loss_of([row]), row.place) for row in self.rows(step)]
         guilty = [place for value, place in losses if not math.isfinite(value)]
         if guilty:
-            return TrainingStoppedError(f"{said}; these rows give no number by themselves: {_some(guilty)}", fix=fix)
+            return TrainingStoppedError(f"{said}; these rows give no number by themselves: {some(guilty)}", fix=fix)
         worst = [f"{place} ({value:.4g})" for value, place in sorted(losses, key=lambda entry: -entry[0])]
-        return TrainingStoppedError(f"{said}; its rows by loss: {_some(worst)}", fix=fix)
+        return TrainingStoppedError(f"{said}; its rows by loss: {some(worst)}", fix=fix)
 
     def _masked(self, step: int) -> str:
         rows = [row.place for row in self.rows(step) if all(label == IGNORED for label in row.labels[1:])]
-        return f"no token counts towards the loss in {_some(rows)}" if rows else ""
+        return f"no token counts towards the loss in {some(rows)}" if rows else ""
 
     def _places(self, step: int) -> str:
-        return f"Its rows: {_some([row.place for row in self.rows(step)])}."
-
-
-def _diverged(step: int, found: str) -> TrainingStoppedError:
-    return TrainingStoppedError(
-        f"step {step}: training diverges: {found}",
-        fix="Lower train.learning_rate, or raise train.warmup. The checkpoints before are intact.",
-    )
-
-
-def require_finite(model: nn.Module) -> None:
-    """Refuse a model with NaN or infinite weights before anything is computed with it.
-
-    Raises:
-        TrainingStoppedError: With the names of the tensors.
-    """
-    if bad := [name for name, value in model.named_parameters() if not is_finite(value)]:
-        raise TrainingStoppedError(
-            f"the base model is damaged: {_some(bad)} hold NaN or infinite values",
-            fix="Fetch the base model again, or choose another one.",
-        )
-
-
-def is_finite(value: Tensor) -> bool:
-    """Whether no element is NaN or infinite; true of integers, which quantised weights are."""
-    if not value.is_floating_point() or value.numel() == 0 or value.is_meta:
-        return True
-    low, high = torch.aminmax(value.detach())  # NaN wins in both; no tensor of the same size is made
-    return math.isfinite(low.item()) and math.isfinite(high.item())
-
-
-def fingerprints(named: Iterable[tuple[str, Tensor]]) -> dict[str, int]:
-    """For each tensor the sum of its bytes read as integers, which changes with nearly every change of a value."""
-    integers: Mapping[int, torch.dtype] = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    found = {}
-    for name, value in named:
-        plain = value.detach().contiguous()
-        found[name] = int(plain.view(integers[plain.element_size()]).sum(dtype=torch.int64)) if plain.numel() else 0
-    return found
+        return f"Its rows: {some([row.place for row in self.rows(step)])}."
 
 
 def vocabulary_of(model: Any) -> int:
     """Tokens that the model chooses among."""
     return int(model.config.get_text_config().vocab_size)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -29,17 +29,16 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ftkit.data.collate import collate, collate_packed, split_packs
-from ftkit.data.example import TokenizedExample, lengths_of
-from ftkit.data.stream import StreamedExamples
-from ftkit.errors import ResourceError, TrainingStoppedError
+from ftkit.data.example import TokenizedExample
+from ftkit.errors import ResourceError
 from ftkit.evaluate.loss import mean_loss, summed_loss
 from ftkit.machine import PeakMemory
 from ftkit.models.load import quiet_transformers
 from ftkit.models.precision import arithmetic
 from ftkit.train.allocator import keep_freed_memory
-from ftkit.train.arguments import training_arguments
-from ftkit.train.batches import Examples, InOrder, StepSampler, tokens_per_pack
-from ftkit.train.canaries import Canaries, Observations
+from ftkit.train.arguments import recompute_activations, training_arguments
+from ftkit.train.batches import Examples, sampler_of, tokens_per_pack
+from ftkit.train.canaries import Canaries
 from ftkit.train.checkpoint import (
     checkpoint_folder,
     is_whole,
@@ -53,12 +52,14 @@ from ftkit.train.checkpoint import (
     step_of,
 )
 from ftkit.train.counters import Counters, TrainResult, train_result
+from ftkit.train.course import Observations
 from ftkit.train.documents import documents_cut
 from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.moments import Moments
 from ftkit.train.optimizer import parameter_groups, rate_schedule
 from ftkit.train.progress import ProgressBar
 from ftkit.train.signals import stop_on_signals
+from ftkit.train.soundness import require_number
 from ftkit.train.spec import FitSpec, TrainingHooks
 
 
@@ -144,10 +145,7 @@ class _StepTrainer(Trainer):
         self.bar = ProgressBar("training", 1)
         self.stop = threading.Event()
         self.hooks: TrainingHooks | None = None
-        if isinstance(train, StreamedExamples):
-            self.sampler: StepSampler = InOrder(len(train), batch_size=spec.batch_size)
-        else:
-            self.sampler = StepSampler(lengths_of(train), batch_size=spec.batch_size, seed=spec.seed)
+        self.sampler = sampler_of(train, batch_size=spec.batch_size, seed=spec.seed)
         join: Any = collate
         if spec.packing:
             pack_length = tokens_per_pack(next(model.parameters()).device.type)
@@ -164,12 +162,7 @@ class _StepTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         if spec.gradient_checkpointing:
-            # Renamed in transformers 5; the old name goes with version 6.
-            name = "activation_checkpointing_enable"
-            enable = getattr(model, name, None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
-            if hasattr(model, "enable_input_require_grads"):
-                model.enable_input_require_grads()
+            recompute_activations(model)
 
     def watch(self) -> None:
         """Let the canaries in."""
@@ -207,11 +200,7 @@ class _StepTrainer(Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """A forward and backward pass; with packing, one for each pack of the optimizer step."""
-        if not self.spec.packing:
-            loss = super().training_step(model, inputs, num_items_in_batch)
-            self.step_loss += float(loss)
-            return loss
-        losses, packs = [], split_packs(inputs)
+        losses, packs = [], split_packs(inputs) if self.spec.packing else [inputs]
         for number, pack in enumerate(packs, start=1):
             self.step_ends = number == len(packs)
             # Once a step, for the other processes have other numbers of packs to wait for.
@@ -257,11 +246,7 @@ class _StepTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validation loss, each token counting the same, as one line of metrics."""
         loss = mean_loss(self.model, self.validation, compute=self.spec.compute).mean
-        if not math.isfinite(loss):
-            raise TrainingStoppedError(
-                f"step {self.state.global_step}: the validation loss is {loss}",
-                fix="Lower train.learning_rate, or look for damaged rows. The last checkpoint is intact.",
-            )
+        require_number(loss, f"step {self.state.global_step}: the validation loss")
         self.counters.validation_loss, self.counters.validated_at = loss, self.state.global_step
         self._write({"validation_loss": loss})
         self.control.should_evaluate = False
@@ -285,14 +270,17 @@ class _StepTrainer(Trainer):
     def _write(self, facts: dict[str, Any]) -> None:
         counters = self.counters
         self._count_time_and_memory()
-        line = {"step": self.state.global_step, "epoch": round(self.state.epoch or 0.0, 6), **facts}
-        line |= {
-            "tokens": counters.tokens,
-            "supervised_tokens": counters.supervised_tokens,
-            "wall_s": round(counters.wall_s, 3),
-            "peak_memory_bytes": counters.peak_memory_bytes,
-        }
-        self.log_file.write(line)
+        self.log_file.write(
+            {
+                "step": self.state.global_step,
+                "epoch": round(self.state.epoch or 0.0, 6),
+                **facts,
+                "tokens": counters.tokens,
+                "supervised_tokens": counters.supervised_tokens,
+                "wall_s": round(counters.wall_s, 3),
+                "peak_memory_bytes": counters.peak_memory_bytes,
+            }
+        )
 
     def _count_time_and_memory(self) -> None:
         self.counters.wall_s = self._wall_before + time.perf_counter() - self._started

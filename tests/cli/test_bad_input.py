@@ -156,8 +156,10 @@ def test_a_resume_after_the_recipe_or_the_data_changed_is_refused(folder):
     changed_data = ftkit("resume", folder / "run")
 
     assert changed_recipe.code == changed_data.code == 2
-    assert "was changed since" in changed_recipe.err
-    assert "changed since the run began: data" in changed_data.err
+    assert "was changed since the run began: method.rank: was 16, is 8" in changed_recipe.err
+    assert "changed since the run began: data: " in changed_data.err
+    assert "rows.jsonl: 24 rows (sha256 " in changed_data.err
+    assert ") then, 25 rows (sha256 " in changed_data.err
 
 
 def test_no_disk_space_is_said_before_training(folder, monkeypatch):

@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 
 from ftkit.errors import TrainingStoppedError
 from ftkit.methods import FullMethod, LoRAMethod
-from ftkit.train import canaries
 from ftkit.train import trainer as trainer_module
-from ftkit.train.canaries import Canaries, Observations, fingerprints, is_finite, require_finite
+from ftkit.train.batches import StepSampler
+from ftkit.train.canaries import Canaries
 from ftkit.train.checkpoint import newest_checkpoint, read_counters
+from ftkit.train.course import MEDIAN_OF, Observations
 from ftkit.train.metrics_log import MetricsLog
+from ftkit.train.soundness import fingerprints, is_finite, require_finite
 from ftkit.train.trainer import fit
 from tests.train.fitting import attached, examples, spec, trainable
 
@@ -167,9 +169,7 @@ def test_losses_beyond_guessing_stop_after_three_steps(tiny_llama):
     for step, loss in enumerate([20.0, 20.0, 3.0, 10.0, 14.0], start=4):
         watch.before_update(step, loss=loss, norm=1.0)
 
-    with pytest.raises(
-        TrainingStoppedError, match="step 9: training diverges: the last 3 losses are 10 or more; guessing gives 6.2"
-    ):
+    with pytest.raises(TrainingStoppedError, match=r"step 9: .* the last 3 losses are 10 or more; guessing: 6\.2"):
         watch.before_update(9, loss=15.0, norm=1.0)
 
 
@@ -187,7 +187,7 @@ def test_a_step_of_which_no_token_counts_is_explained_however_late_it_comes(pack
         return [replace(row, labels=[-100] * len(row.labels)) for row in rows]
 
     settings = spec(tmp_path, batch_size=2, micro_batch_size=2, packing=packing, checkpoint_every=1)
-    order = [index for step in range(1, 11) for index in trainer_module.StepSampler(
+    order = [index for step in range(1, 11) for index in StepSampler(
         [len(row.input_ids) for row in ROWS], batch_size=2, seed=0
     ).rows_of(step)]  # fmt: skip
     rows = list(ROWS)
@@ -300,7 +300,7 @@ def test_a_resumed_run_remembers_what_was_seen(tmp_path, tiny_llama):
         fit(attached(tiny_llama), ROWS, [], again, resume_from=at)
 
         assert read_counters(newest_checkpoint(tmp_path / str(step) / "checkpoints"))["observations"] == whole
-    assert len(whole["recent"]) == canaries.MEDIAN_OF and whole["best"] is not None
+    assert len(whole["recent"]) == MEDIAN_OF and whole["best"] is not None
 
 
 def test_fingerprints_tell_any_change_of_a_value_and_finiteness_any_odd_one():
