@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ftkit.errors import VerificationError
+from ftkit.errors import UsageError, VerificationError
 from ftkit.evaluate.generation import Answer
 from ftkit.export.verify import verify_export
 from ftkit.notices import show_notices
@@ -63,20 +63,28 @@ class Run:
         """Loss, perplexity and scores on a data file."""
         return self.target.evaluate(data, metrics=metrics)
 
-    def export(self, kind: str, output: str | Path | None = None, *, dtype: str = "auto") -> Path:
+    def export(
+        self, kind: str, output: str | Path | None = None, *, dtype: str = "auto", checkpoint: str = "last"
+    ) -> Path:
         """Give an export of this kind, verified.
 
         Args:
             kind: ``adapter``, ``merged``, ``gguf`` or ``gguf-adapter``.
             output: A new folder; None for the one that the recipe already asked for.
             dtype: Of the stored weights.
+            checkpoint: ``last``, ``best`` or a step (see `ftkit.pipeline.exporting.export_run`); with another than
+                the last, name an output.
 
         Raises:
             VerificationError: It does not behave like the trained model.
         """
+        if output is None and checkpoint != "last":
+            raise UsageError(
+                f"checkpoint {checkpoint!r} needs an output", fix="The run's own exports are of its end."
+            )
         target = self.folder / "export" / kind if output is None else Path(output)
         if output is not None or not target.is_dir():
-            export_run(self.folder, kind, target, dtype=dtype)
+            export_run(self.folder, kind, target, dtype=dtype, checkpoint=checkpoint)
         elif not (outcome := verify_export(target)).passed:
             failed = ", ".join(check.name for check in outcome.failures)
             raise VerificationError(f"{target}: failed {failed}", fix="Do not deploy it; export into another folder.")

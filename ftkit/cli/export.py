@@ -16,6 +16,9 @@ _Source = Annotated[
 _Kind = Annotated[str | None, typer.Option("--to", help="The kind; `ftkit recipes methods` lists those there are.")]
 _Output = Annotated[Path | None, typer.Option("-o", "--output", help="A new folder; with --bundle a new file.")]
 _DType = Annotated[str, typer.Option(help="Of the stored weights, as far as the kind has several.")]
+_Checkpoint = Annotated[
+    str, typer.Option(help="last; best, with the lowest validation loss of those kept; or a step.", metavar="WHICH")
+]
 _Bundle = Annotated[
     bool, typer.Option("--bundle", help="Write one archive for a machine without network: .tar, .tar.gz or .tar.zst.")
 ]
@@ -44,6 +47,7 @@ def export(  # noqa: PLR0913 - a parameter an option
     kind: _Kind = None,
     output: _Output = None,
     dtype: _DType = "auto",
+    checkpoint: _Checkpoint = "last",
     bundle: _Bundle = False,
     with_base: _WithBase = None,
     base: _Base = None,
@@ -57,6 +61,8 @@ def export(  # noqa: PLR0913 - a parameter an option
     """Export a finished run and verify the export in a fresh process; bundle it, or upload it, when asked."""
     alone = {"--with-base": with_base, "--base": base, "--data-licence": data_licence, "--sign": sign}
     _require_sense({option for option, value in alone.items() if value is not None}, bundle, push, public)
+    if bundle and checkpoint != "last":
+        raise UsageError("--checkpoint: a bundle is made of an export", fix="Export first, then bundle that folder.")
     if bundle:
         from ftkit.pipeline.bundling import Packing
         from ftkit.pipeline.bundling import bundle as write
@@ -77,7 +83,7 @@ def export(  # noqa: PLR0913 - a parameter an option
         from ftkit.pipeline.exporting import export_run
 
         folder, wanted = _required(output, "-o FOLDER"), _required(kind, "--to KIND")
-        verification = export_run(source, wanted, folder, dtype=dtype, quiet=quiet)
+        verification = export_run(source, wanted, folder, dtype=dtype, checkpoint=checkpoint, quiet=quiet)
         outcome = verification.to_dict()
     outcome = {"path": str(folder), **outcome}
     if push is not None:

@@ -73,7 +73,8 @@ def model_card(manifest: ExportManifest, facts: dict[str, Any], folder: Path) ->
     Args:
         manifest: Of the export.
         folder: That holds it.
-        facts: ``data`` (the data report), ``metrics`` {before, after} and ``losses`` {before, after}; not read for a
+        facts: ``data`` (the data report), ``metrics`` {before, after} and ``losses`` {before, after}, ``step`` and
+            ``steps`` where it is not of the run's end; not read for a
             combination of adapters, whose manifest has it all.
     """
     combination = manifest.notes.get("combination")
@@ -137,6 +138,8 @@ def _training_lines(manifest: ExportManifest, facts: dict[str, Any]) -> list[str
         f"`{manifest.base['sha256'][:16]}…`) on {data['trained']} rows ({data['supervised_tokens']} supervised "
         f"tokens); {data['validation']} rows were held back.", "",
     ]  # fmt: skip
+    if "step" in facts:
+        lines += [f"These are the weights after step {facts['step']} of {facts['steps']}.", ""]
     rows = [("validation loss", facts["losses"])] + [
         (name, {side: facts["metrics"][side][name] for side in ("before", "after")})
         for name in facts["metrics"].get("after", {})

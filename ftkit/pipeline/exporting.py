@@ -25,7 +25,14 @@ from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
 from ftkit.recipe import ExportSection, Recipe, recipe_digest
 from ftkit.recipe.sections import EXPORT_DTYPES
-from ftkit.train.checkpoint import load_method_state, load_trainable, newest_checkpoint, step_of
+from ftkit.train.checkpoint import (
+    by_validation_loss,
+    is_whole,
+    load_method_state,
+    load_trainable,
+    newest_checkpoint,
+    step_of,
+)
 
 
 def describe_trained(
@@ -94,12 +101,26 @@ def finish_exports(trained: Trained, wanted: Sequence[ExportSection], folder: Ru
 
 
 def export_run(
-    path: str | Path, kind: str, output: str | Path, *, dtype: str = "auto", quiet: bool = False
+    path: str | Path,
+    kind: str,
+    output: str | Path,
+    *,
+    dtype: str = "auto",
+    checkpoint: str = "last",
+    quiet: bool = False,
 ) -> Verification:
-    """Export a finished run once more, in another kind, dtype or place.
+    """Export a finished run once more, in another kind, dtype or place, or from another of its checkpoints.
+
+    Args:
+        path: The run folder.
+        kind: Of `ftkit.export.targets.TARGETS`.
+        output: A new folder.
+        dtype: Of the stored weights.
+        checkpoint: ``last``; ``best``, with the lowest validation loss of those that are kept; or a step.
+        quiet: Warnings only on stderr.
 
     Raises:
-        UsageError: The method has no such export, or the run is not finished.
+        UsageError: The method has no such export, the run is not finished, or has no such checkpoint.
         OutputError: ``output`` is not empty.
         VerificationError: The export does not behave like the trained model; it is left for inspection.
     """
@@ -110,16 +131,23 @@ def export_run(
     require_empty(target)
     if not folder.has("result.json"):
         raise OutputError(f"{folder.path}: is not finished", fix=f"Run `ftkit resume {folder.path}` first.")
+    chosen = choose_checkpoint(folder, checkpoint)
     TARGETS[section.kind].require_parts(kind)
     session = open_session(recipe)
     require_exports(session, [section])
-    model = load_trained(session, folder)
+    model = load_trained(session, folder, chosen)
     result, run = folder.read("result.json"), folder.read("run.json")
     facts = {
         "data": folder.read("data_report.json"),
         "metrics": result["metrics"],
         "losses": {side: result["losses"][f"validation_{side}"] for side in ("before", "after")},
     }
+    if step_of(chosen) != result["steps"]:
+        log.info("from the checkpoint of step %d of %d", step_of(chosen), result["steps"])
+        measured = {step_of(found): loss for loss, found in by_validation_loss(folder.checkpoints)}
+        facts["losses"]["after"] = measured.get(step_of(chosen))
+        facts["metrics"] = {}  # of the last step's answers; this model was asked nothing
+        facts |= {"step": step_of(chosen), "steps": result["steps"]}
     trained = describe_trained(session, model, Probes.load(folder.probes), run["stop_tokens"], folder, facts)
     write_export(trained, section.kind, dtype, target)
     return prove(target)
@@ -158,22 +186,62 @@ def export_section(recipe: Recipe, kind: str, dtype: str) -> ExportSection:
     return ExportSection(kind=found, dtype=dtype)
 
 
-def load_trained(session: Session, folder: RunFolder) -> nn.Module:
-    """The trained model of a run, from its base and its newest whole checkpoint.
+def choose_checkpoint(folder: RunFolder, wanted: str = "last") -> Path:
+    """A whole checkpoint of a run.
+
+    Args:
+        folder: The run.
+        wanted: See `export_run`.
+
+    Raises:
+        UsageError: There is no such one.
+        OutputError: It is damaged or gone.
+    """
+    kept = {step_of(found): found for found in sorted(folder.checkpoints.glob("step-*"))}
+    if wanted == "last":
+        newest = newest_checkpoint(folder.checkpoints)
+        if newest is None:
+            raise OutputError(f"{folder.path}: has no whole checkpoint", fix=f"Run `ftkit resume {folder.path}`.")
+        last = folder.read("result.json")["steps"] if folder.has("result.json") else step_of(newest)
+        # An older one would pass for the finished model: everything measured on it would agree with itself.
+        if step_of(newest) != last:
+            raise OutputError(
+                f"{folder.path}: the checkpoint of its last step, {last}, is damaged or gone",
+                fix="Use an export of the run, or train again.",
+            )
+        return newest
+    if wanted == "best":
+        ranked = by_validation_loss(folder.checkpoints)
+        if not ranked:
+            raise UsageError(
+                f"{folder.path}: no checkpoint that is kept was validated",
+                fix="Train with validation rows and train.keep_best: 1.",
+            )
+        found = ranked[0][1]
+    elif wanted.isdecimal() and int(wanted) in kept:
+        found = kept[int(wanted)]
+    else:
+        raise UsageError(
+            f"--checkpoint {wanted!r}: {folder.path} has no such one",
+            fix=f"It has last, best and the steps {', '.join(map(str, kept))}; train.keep_best keeps more.",
+        )
+    if not is_whole(found):
+        raise OutputError(f"{found}: is damaged", fix="Choose another checkpoint.")
+    return found
+
+
+def load_trained(session: Session, folder: RunFolder, checkpoint: Path | None = None) -> nn.Module:
+    """The trained model of a run, from its base and a checkpoint.
+
+    Args:
+        session: Of its recipe.
+        folder: The run.
+        checkpoint: None for that of the last step.
 
     Raises:
         OutputError: There is no whole checkpoint.
     """
-    checkpoint = newest_checkpoint(folder.checkpoints)
-    if checkpoint is None:
-        raise OutputError(f"{folder.path}: has no whole checkpoint", fix=f"Run `ftkit resume {folder.path}`.")
-    last = folder.read("result.json")["steps"] if folder.has("result.json") else step_of(checkpoint)
-    if step_of(checkpoint) != last:
-        # An older one would pass for the finished model: everything measured on it would agree with itself.
-        raise OutputError(
-            f"{folder.path}: the checkpoint of its last step, {last}, is damaged or gone",
-            fix="Use an export of the run, or train again.",
-        )
+    checkpoint = checkpoint or choose_checkpoint(folder)
     model = session.attach(session.load_base())
     load_trainable(model, checkpoint)
     total = folder.read("result.json")["total_steps"] if folder.has("result.json") else None

@@ -158,7 +158,7 @@ class _StepTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(Moments(self))
-        # Our loss is already divided by the step's tokens; the Trainer must count them and divide no more.
+        # Our loss is divided by the step's tokens already; the Trainer must only count them.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         if spec.gradient_checkpointing:
@@ -238,9 +238,8 @@ class _StepTrainer(Trainer):
 
         Not times the number of processes: each of them adds the whole penalty, and the mean of those is one.
         """
-        penalty = None
-        if self.hooks is not None and self.accelerator.sync_gradients and self.step_ends:
-            penalty = self.hooks.penalty(self.model)
+        asked = self.hooks is not None and self.accelerator.sync_gradients and self.step_ends
+        penalty = self.hooks.penalty(self.model) if asked and self.hooks is not None else None
         return 0.0 if penalty is None else penalty - penalty.detach()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:

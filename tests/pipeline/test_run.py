@@ -6,9 +6,11 @@ import json
 import os
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import ftkit
-from ftkit.errors import OutputError, VerificationError
+from ftkit.errors import OutputError, UsageError, VerificationError
 from ftkit.pipeline import run as line
 from ftkit.train.checkpoint import newest_checkpoint
 from tests.tiny import tiny_model_folder, tiny_tokenizer, write_rows
@@ -108,6 +110,27 @@ def test_a_crash_at_any_stage_is_finished_by_resume_with_the_same_result(tmp_pat
     assert resumed.result["losses"] == whole.result["losses"]
     steps = [entry["step"] for entry in resumed.metrics]
     assert steps == [entry["step"] for entry in whole.metrics]
+
+
+def test_the_best_checkpoint_is_exported_when_asked_for(tmp_path, tiny_llama):
+    course = {"epochs": 3.0, "validate_every": 1, "keep_last": 1, "keep_best": 1, "learning_rate": 0.3}
+    run = ftkit.run(_recipe(tmp_path, tiny_llama, **course).model_copy(update={"export": ()}), quiet=True)
+    validated = {line["step"]: line["validation_loss"] for line in run.metrics if "validation_loss" in line}
+    best = min((step for step in validated if step > 0), key=validated.get)
+    assert best < run.result["steps"], "such a rate is to overshoot, so that the best is not the last"
+
+    export = run.export("adapter", tmp_path / "best", checkpoint="best")
+
+    kept = load_file(tmp_path / "run" / "checkpoints" / f"step-{best:08d}" / "trained.safetensors")
+    saved = load_file(export / "adapter_model.safetensors")
+    assert all(torch.equal(value, kept[name.replace(".weight", ".default.weight")]) for name, value in saved.items())
+    card = (export / "README.md").read_text()
+    assert f"after step {best} of {run.result['steps']}" in card
+    assert f"{validated[best]:.4g}" in card
+    with pytest.raises(UsageError, match="has no such one"):
+        run.export("adapter", tmp_path / "none", checkpoint="77")
+    with pytest.raises(UsageError, match="needs an output"):
+        run.export("adapter", checkpoint="best")
 
 
 def test_two_exports_of_one_run_have_the_same_bytes(tmp_path, tiny_llama):

@@ -16,7 +16,7 @@ from ftkit.evaluate.loss import Loss, mean_loss
 from ftkit.files import files_in
 from ftkit.methods import FullMethod, LoRAMethod
 from ftkit.train import trainer as trainer_module
-from ftkit.train.checkpoint import is_whole, newest_checkpoint
+from ftkit.train.checkpoint import by_validation_loss, is_whole, newest_checkpoint
 from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.trainer import fit
 from tests.train.fitting import attached, examples, spec, trainable
@@ -195,6 +195,26 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path, tiny_llama):
     fit(attached(tiny_llama), ROWS, [], spec(tmp_path, epochs=2, checkpoint_every=1, keep_last=3))
 
     assert names(tmp_path) == ["step-00000004", "step-00000005", "step-00000006"]
+
+
+def test_the_checkpoints_with_the_lowest_validation_losses_are_kept_besides(tmp_path, tiny_llama, monkeypatch):
+    measured = iter([3.0, 1.0, 2.0, 1.5, 4.0, 5.0])
+    monkeypatch.setattr(trainer_module, "mean_loss", lambda *args, **kwargs: Loss(mean=next(measured), tokens=1))
+
+    # Every second step is written anyway, the others because they are validated.
+    course = {"epochs": 2, "validate_every": 1, "checkpoint_every": 2}
+    fit(attached(tiny_llama), ROWS, HELD, spec(tmp_path, keep_last=1, keep_best=2, **course))
+
+    assert names(tmp_path) == ["step-00000002", "step-00000004", "step-00000006"]
+    ranked = [(loss, path.name) for loss, path in by_validation_loss(tmp_path / "checkpoints")]
+    assert ranked == [(1.0, "step-00000002"), (1.5, "step-00000004"), (5.0, "step-00000006")]
+
+
+def test_a_validation_loss_of_an_earlier_step_makes_no_checkpoint_the_best(tmp_path, tiny_llama):
+    fit(attached(tiny_llama), ROWS, HELD, spec(tmp_path, validate_every=2, checkpoint_every=1, keep_last=9))
+
+    judged = sorted(path.name for _, path in by_validation_loss(tmp_path / "checkpoints"))
+    assert judged == ["step-00000002", "step-00000003"]
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path, tiny_llama):
