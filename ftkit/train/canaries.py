@@ -19,7 +19,7 @@ from ftkit.data.example import IGNORED, TokenizedExample
 from ftkit.errors import TrainingStoppedError
 from ftkit.evaluate.loss import mean_loss
 from ftkit.notices import log
-from ftkit.train.course import Observations, look_at_course
+from ftkit.train.course import Observations, divergence
 from ftkit.train.soundness import fingerprints, is_finite, require_finite, some
 
 FIRST_STEPS = 3  # LoRA's A has a gradient from the second on, when B is no longer zero
@@ -103,7 +103,12 @@ class Canaries:
         if step == 1:
             self.seen.first_batch = self._first_batch()
             self.seen.guessing = max(loss, math.log(vocabulary_of(self.model)))
-        look_at_course(self.seen, step, loss)
+        if found := divergence(self.seen, loss):
+            raise TrainingStoppedError(
+                f"step {step}: training diverges: {found}. {self._by_loss(step)}",
+                fix="Lower train.learning_rate, raise train.warmup, or look at these rows. The checkpoints before "
+                "are intact.",
+            )
 
     def after_update(self, step: int, total_steps: int) -> None:
         """Judge what the optimizer did.
@@ -145,12 +150,13 @@ class Canaries:
                 f"step {step}: {masked}", fix="Look at them with `ftkit data FILE show`; they teach nothing."
             )
         answered = [row for row in rows if row.answer is not None]
-        if answered and not any(row.stop_id in row.labels[row.answer_start :] for row in answered):
+        # What was cut to data.max_length has no end any more, and says nothing about it.
+        ended = [row for row in answered if row.stop_id in row.input_ids[row.answer_start :]]
+        if ended and not any(row.stop_id in row.labels[row.answer_start :] for row in ended):
             raise TrainingStoppedError(
                 f"step {step}: the token that ends an answer counts in none of its rows, so the model would never "
                 f"learn to stop. {self._places(step)}",
-                fix="Use a chat template that ends answers with a stop token, or raise data.max_length if all "
-                "answers are cut off.",
+                fix="Its label is lost where these rows are made; look at them with `ftkit data FILE show`.",
             )
         asked = [row for row in answered if row.answer_start > 1]
         if self._prompts_masked and asked and all(IGNORED not in row.labels[1:] for row in asked):
@@ -219,7 +225,8 @@ class Canaries:
         )
         if step >= SEEN_AGAIN[-1]:
             raise TrainingStoppedError(
-                f"{said}, and it was never lower", fix="Lower train.learning_rate (raise it if the losses are equal)."
+                f"{said}, and it was never lower. {self._places(1)}",
+                fix=f"{'Raise' if now == before else 'Lower'} train.learning_rate.",
             )
         if step not in SEEN_AGAIN[:-1]:  # the end of a short run
             log.warning("%s, and it was never lower: nothing is learnt yet", said)
@@ -248,12 +255,15 @@ class Canaries:
             return TrainingStoppedError(f"{said}; {some(bad)} hold NaN or infinite values", fix=fix)
         if masked := self._masked(step):
             return TrainingStoppedError(f"{said}; {masked}", fix=fix)
+        return TrainingStoppedError(f"{said}. {self._by_loss(step)}", fix=fix)
+
+    def _by_loss(self, step: int) -> str:
+        """A step's rows, each by itself: those without a number, else those that are hardest."""
         losses = [(self._loss_of([row]), row.place) for row in self.rows(step)]
-        guilty = [place for value, place in losses if not math.isfinite(value)]
-        if guilty:
-            return TrainingStoppedError(f"{said}; these rows give no number by themselves: {some(guilty)}", fix=fix)
+        if guilty := [place for value, place in losses if not math.isfinite(value)]:
+            return f"These rows give no number by themselves: {some(guilty)}."
         worst = [f"{place} ({value:.4g})" for value, place in sorted(losses, key=lambda entry: -entry[0])]
-        return TrainingStoppedError(f"{said}; its rows by loss: {some(worst)}", fix=fix)
+        return f"Its rows by their loss: {some(worst)}."
 
     def _masked(self, step: int) -> str:
         rows = [row.place for row in self.rows(step) if all(label == IGNORED for label in row.labels[1:])]

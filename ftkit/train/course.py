@@ -6,8 +6,6 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ftkit.errors import TrainingStoppedError
-
 # A run diverges when the median of so many losses is that much worse than the best such median before. Losses of
 # single steps differ by what is in them; medians of ten on mixed data were within a factor of 1.3 of each other.
 MEDIAN_OF = 10
@@ -39,29 +37,20 @@ class Observations:
         return asdict(self)
 
 
-def look_at_course(seen: Observations, step: int, loss: float) -> None:
+def divergence(seen: Observations, loss: float) -> str | None:
     """Take one more loss to the others.
 
-    Raises:
-        TrainingStoppedError: They diverge.
+    Returns:
+        How they diverge; None where they do not.
     """
     seen.recent = [*seen.recent, loss][-MEDIAN_OF:]
     last = seen.recent[-HOPELESS_STEPS:]
     if len(last) == HOPELESS_STEPS and min(last) > HOPELESS * seen.guessing:
-        raise _diverged(
-            step,
-            f"the last {HOPELESS_STEPS} losses are {min(last):.4g} or more; guessing: {seen.guessing:.4g}",
-        )
+        return f"the last {HOPELESS_STEPS} losses are {min(last):.4g} or more; guessing: {seen.guessing:.4g}"
     if len(seen.recent) < MEDIAN_OF:
-        return
+        return None
     median = statistics.median(seen.recent)
     if seen.best is not None and median > DIVERGED[0] * seen.best + DIVERGED[1]:
-        raise _diverged(step, f"the median of {MEDIAN_OF} losses went from {seen.best:.4g} to {median:.4g}")
+        return f"the median of {MEDIAN_OF} losses went from {seen.best:.4g} to {median:.4g}"
     seen.best = median if seen.best is None else min(median, seen.best)
-
-
-def _diverged(step: int, found: str) -> TrainingStoppedError:
-    return TrainingStoppedError(
-        f"step {step}: training diverges: {found}",
-        fix="Lower train.learning_rate, or raise train.warmup. The checkpoints before are intact.",
-    )
+    return None

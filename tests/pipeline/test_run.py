@@ -7,10 +7,10 @@ import os
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import ftkit
-from ftkit.errors import OutputError, UsageError, VerificationError
+from ftkit.errors import OutputError, TrainingStoppedError, UsageError, VerificationError
 from ftkit.pipeline import run as line
 from ftkit.train.checkpoint import newest_checkpoint
 from tests.tiny import tiny_model_folder, tiny_tokenizer, write_rows
@@ -48,6 +48,17 @@ def test_a_bfloat16_run_that_learns_nothing_fails_verification(tmp_path):
         ), quiet=True)  # fmt: skip
     with pytest.raises(VerificationError):
         ftkit.resume(tmp_path / "run", quiet=True)
+
+
+def test_a_base_with_a_weight_that_is_no_number_stops_before_anything_is_computed_with_it(tmp_path):
+    model = tiny_model_folder(tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(TrainingStoppedError, match=r"base model is damaged: model\.layers\.1\.mlp\.up_proj\.weight"):
+        ftkit.run(_recipe(tmp_path, model), quiet=True)
+    assert not (tmp_path / "run" / "before.json").exists()
 
 
 def test_one_step_is_enough_to_learn_something(tmp_path, tiny_llama):

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from ftkit.errors import TrainingStoppedError
+from ftkit.evaluate.loss import mean_loss
 from ftkit.methods import FullMethod, LoRAMethod
 from ftkit.train import trainer as trainer_module
 from ftkit.train.batches import StepSampler
@@ -173,6 +174,21 @@ def test_losses_beyond_guessing_stop_after_three_steps(tiny_llama):
         watch.before_update(9, loss=15.0, norm=1.0)
 
 
+def test_a_divergence_names_the_hardest_rows_of_its_step(tiny_llama):
+    watch = watching(tiny_llama)
+    hard = mean_loss(watch.model, [ROWS[4]], compute=torch.float32).mean
+
+    with pytest.raises(TrainingStoppedError, match=rf"Its rows by their loss: .*rows\.jsonl:\d+ \({hard:.1f}"):
+        for step in range(4, 8):
+            watch.before_update(step, loss=99.0, norm=1.0)
+
+
+def test_answers_that_were_all_cut_off_do_not_stop(tmp_path, tiny_llama):
+    cut = [row.cut(len(row.input_ids) - 1) for row in ROWS if row.answer_start < 3]
+
+    assert fit(attached(tiny_llama), cut, [], spec(tmp_path, max_steps=1)).steps == 1
+
+
 def test_rows_of_which_no_token_counts_are_named(tmp_path, tiny_llama):
     masked = [replace(row, labels=[-100] * len(row.labels)) if index == 3 else row for index, row in enumerate(ROWS)]
 
@@ -264,7 +280,7 @@ def test_rows_that_give_no_number_are_named(tmp_path, tiny_llama):
 
     said = stopped(model, rows, spec(tmp_path, batch_size=20, micro_batch_size=5))
 
-    assert "these rows give no number by themselves: rows.jsonl:8" in said
+    assert "These rows give no number by themselves: rows.jsonl:8" in said
 
 
 def test_weights_are_untouched_by_what_stops_before_the_update(tmp_path, tiny_llama, monkeypatch):
