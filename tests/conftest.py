@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,11 +18,29 @@ os.environ["FTKIT_TOKEN_CACHE"] = tempfile.mkdtemp(prefix="ftkit-test-tokens-")
 import pytest
 
 from ftkit.errors import FtkitError
+from ftkit.export import process
 from ftkit.models.find import find_base
+from tests.forking import ForkedRuns
 
 
 def pytest_sessionfinish() -> None:
     shutil.rmtree(os.environ["FTKIT_TOKEN_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_runs():
+    """Readers of exports begin as forks, except in `own_process` and where a test starts the command."""
+    runs = ForkedRuns()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "subprocess", runs)
+        yield
+    runs.close()
+
+
+@pytest.fixture
+def own_process(monkeypatch):
+    """Readers of exports begin as they do outside of tests: by Python anew."""
+    monkeypatch.setattr(process, "subprocess", subprocess)
 
 
 @pytest.fixture(scope="session")
