@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -21,6 +22,18 @@ from ftkit.errors import FtkitError
 from ftkit.export import process
 from ftkit.models.find import find_base
 from tests.forking import ForkedRuns
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests on the real model come first: begun last, one of them would keep the other process waiting."""
+    real = {item.path for item in items if item.get_closest_marker("real")}
+    items.sort(key=lambda item: item.path not in real)
+
+
+def pytest_collection_finish() -> None:
+    # The trainer collects garbage after every run; it need not look through all of torch and pytest each time.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

@@ -7,6 +7,7 @@ Each line that comes in is a script to run: its ``argv``, folder, environment, f
 that goes out is its exit status, or null where it did not end in time.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -78,6 +79,7 @@ def serve(asked_lines, answers):
     """Answer each line until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C ends the tests, and with them the lines
     torch.set_num_threads(1)
+    gc.freeze()  # a collection in a child would write to, and so copy, all of the memory it shares
     for line in asked_lines:
         asked = json.loads(line)
         child = os.fork()

@@ -28,6 +28,7 @@ from tests.contract.cases import (
     MERGING_PAIRS,
     PAIRS,
     Case,
+    is_slow,
     logits_of,
     merged_of,
     train_steps,
@@ -36,7 +37,10 @@ from tests.tiny import tiny_model_folder, tiny_tokenizer
 
 
 def pairs(which: list[tuple[Case, str]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(("case", "family"), which, ids=[f"{case.id}-{family}" for case, family in which])
+    chosen = [
+        pytest.param(*pair, id=f"{pair[0].id}-{pair[1]}", marks=[pytest.mark.slow] * is_slow(*pair)) for pair in which
+    ]
+    return pytest.mark.parametrize(("case", "family"), chosen)
 
 
 every_pair, merging_pairs = pairs(PAIRS), pairs(MERGING_PAIRS)
