@@ -126,7 +126,7 @@ def test_a_second_process_in_the_same_folder_is_refused_while_the_first_works(fo
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_resume_finishes(folder):
-    process = start_ftkit("train", folder / "recipe.yaml", "train.epochs=60", "--quiet")
+    process = start_ftkit("train", folder / "recipe.yaml", "train.epochs=20", "--quiet")
     _wait_for(folder / "run" / "checkpoints" / "step-00000004")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

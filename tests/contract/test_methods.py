@@ -248,10 +248,8 @@ def test_an_answer_does_not_depend_on_the_prompts_that_are_answered_beside_it(ca
         assert answers(prompts) == [answers([prompt])[0] for prompt in prompts]
 
 
-@every_pair
+@pairs([(case, family) for case, family in PAIRS if case.recipe != "full"])  # which changes the base itself
 def test_two_adapters_on_one_base_do_not_disturb_each_other(case, family, bases, tmp_path):
-    if case.recipe == "full":
-        pytest.skip("full fine-tuning changes the base itself")
     alone = []
     for index in range(2):
         method, model = case.method(), case.attached(bases / family, seed=index)
