@@ -22,7 +22,7 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 # Threads do not survive a fork; libraries that start them on import look here.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-import gguf  # noqa: F401
+# No gguf: the converter brings a release of its own.
 import safetensors.torch  # noqa: F401
 import torch
 import transformers.generation.utils
