@@ -70,7 +70,7 @@ def _head_width(config: dict[str, Any]) -> int:
 
 
 def _build(plain: Path, folder: Path, cache: Path, *, dtype: str, options: Sequence[str] = ()) -> None:
-    words = [
+    words: list[str | Path] = [
         PROCESS, "-i", plain, "-o", folder, "-e", "cpu", "-c", cache,
         "-p", {"float32": "fp32"}.get(dtype, dtype), "--extra_options", "hf_token=false", *options,
     ]  # fmt: skip
