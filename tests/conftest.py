@@ -2,26 +2,77 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import shutil
+import subprocess
 import tempfile
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: threads of several processes, each waiting by spinning, hold each other up.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# What tests tokenise is no use to the person whose machine they run on.
-os.environ["FTKIT_TOKEN_CACHE"] = tempfile.mkdtemp(prefix="ftkit-test-tokens-")
 
 import pytest
 
+from ftkit.cache import cache_folder
 from ftkit.errors import FtkitError
+from ftkit.export import process
 from ftkit.models.find import find_base
+from tests.forking import ForkedRuns
+
+FETCHED = ("models", "wheels")  # the only folders of the person's own cache that tests read and fill
+
+
+def own_cache() -> Path:
+    """A cache for this session: what tests tokenise and hash is no use to the person whose machine they run on."""
+    folder = Path(tempfile.mkdtemp(prefix="ftkit-test-cache-"))
+    for name in FETCHED:
+        fetched = cache_folder().resolve() / name
+        with contextlib.suppress(OSError):  # a read-only home: each session fetches anew
+            fetched.mkdir(parents=True, exist_ok=True)
+            (folder / name).symlink_to(fetched)
+    return folder
+
+
+CACHE = own_cache()
+os.environ["FTKIT_CACHE"] = str(CACHE)
+os.environ["FTKIT_TOKEN_CACHE"] = str(CACHE / "tokens")  # wherever a test moves the rest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests on the real model come first: begun last, one of them would keep the other process waiting."""
+    real = {item.path for item in items if item.get_closest_marker("real")}
+    items.sort(key=lambda item: item.path not in real)
+
+
+def pytest_collection_finish() -> None:
+    # The trainer collects garbage after every run; it need not look through all of torch and pytest each time.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
-    shutil.rmtree(os.environ["FTKIT_TOKEN_CACHE"], ignore_errors=True)
+    shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_runs():
+    """Readers of exports begin as forks, except in `own_process` and where a test starts the command."""
+    runs = ForkedRuns()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "subprocess", runs)
+        yield
+    runs.close()
+
+
+@pytest.fixture
+def own_process(monkeypatch):
+    """Readers of exports begin as they do outside of tests: by Python anew."""
+    monkeypatch.setattr(process, "subprocess", subprocess)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,17 @@ from ftkit.errors import ModelError
 
 PROCESS = Path(__file__).with_name("verify_process.py")
 TIMEOUT_S = 1800
+
+
+def run_alone(words: Sequence[str | Path], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a script with its arguments by this Python, and keep what it prints.
+
+    Raises:
+        TimeoutExpired: It did not end.
+    """
+    # -P -E: neither the script's folder nor PYTHONPATH can slip a module in.
+    command = [sys.executable, "-P", "-E", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
 
 
 def read_found(out: Path) -> dict[str, Any]:
@@ -43,9 +54,7 @@ def read_alone(job: dict[str, Any], script: Path = PROCESS) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="ftkit-verify-") as scratch:
         written = Path(scratch) / "job.json"
         written.write_text(json.dumps(job), encoding="utf-8")
-        # -P -E: neither the script's folder nor PYTHONPATH can slip a module in.
-        command = [sys.executable, "-P", "-E", str(script), str(written), scratch]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+        done = run_alone([script, written, scratch], TIMEOUT_S)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise ModelError(lines[-1] if lines else f"the process ended with status {done.returncode}")

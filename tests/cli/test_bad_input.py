@@ -110,23 +110,31 @@ def test_an_output_folder_with_something_in_it_is_left_alone(folder):
     assert [path.name for path in (folder / "run").iterdir() if path.name != ".lock"] == ["thesis.txt"]
 
 
-def test_a_second_process_in_the_same_folder_is_refused_while_the_first_works(folder, tiny_llama):
-    first = start_ftkit("train", folder / "recipe.yaml", "train.epochs=400")
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, tiny_llama):
+    """The folder of a run that was killed, and what other processes were told while it worked."""
+    folder = tmp_path_factory.mktemp("killed")
+    write_rows(folder / "rows.jsonl", 24)
+    process = start_ftkit("train", write_recipe(folder, tiny_llama), "train.epochs=400")
     try:
         _wait_for(folder / "run" / "metrics.jsonl")
-        outcome = ftkit("train", folder / "recipe.yaml")
-        resumed = ftkit("resume", folder / "run")
+        refused = ftkit("train", folder / "recipe.yaml"), ftkit("resume", folder / "run")
     finally:
-        first.kill()
-        first.communicate()
+        process.kill()
+        process.communicate()
+    return folder, refused
 
-    assert outcome.code == resumed.code == 2
-    assert "another process" in outcome.err
+
+def test_a_second_process_in_the_same_folder_is_refused_while_the_first_works(killed):
+    _, (trained, resumed) = killed
+
+    assert trained.code == resumed.code == 2
+    assert "another process" in trained.err
     assert "another process" in resumed.err
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_resume_finishes(folder):
-    process = start_ftkit("train", folder / "recipe.yaml", "train.epochs=60", "--quiet")
+    process = start_ftkit("train", folder / "recipe.yaml", "train.epochs=20", "--quiet")
     _wait_for(folder / "run" / "checkpoints" / "step-00000004")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -141,11 +149,8 @@ def test_ctrl_c_saves_says_how_to_go_on_and_resume_finishes(folder):
     assert logged == list(range(1, len(logged) + 1))
 
 
-def test_a_resume_after_the_recipe_or_the_data_changed_is_refused(folder):
-    process = start_ftkit("train", folder / "recipe.yaml", "train.epochs=400")
-    _wait_for(folder / "run" / "metrics.jsonl")
-    process.kill()
-    process.communicate()
+def test_a_resume_after_the_recipe_or_the_data_changed_is_refused(killed):
+    folder, _ = killed
     recipe = folder / "run" / "recipe.yaml"
     text = recipe.read_text()
 

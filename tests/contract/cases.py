@@ -169,8 +169,19 @@ CASES = [
     Case("adapter-nf4", "adapter", {"reduction_factor": 4, "quantization": "nf4"}, TWO, **NARROW),
     Case("adapter-int8", "adapter", {"reduction_factor": 4, "quantization": "int8"}, ("llama",), **NARROW),
 ]  # fmt: skip
+# On every family, always. Other cases that fit nearly every family are on all of them with -m slow, and else on three
+# that differ in what methods touch: Llama, Gemma 2 (norms behind its branches, scaled embeddings) and GPT-2
+# (transposed weights, fused projections). Mistral is built as Llama; biases and a head of its own, as Qwen2 has them,
+# the main cases meet.
+MAIN = ("full", "lora", "qlora-nf4", "prefix", "prompt", "adapter-houlsby")
+DIFFERENT = ("llama", "gemma2", "gpt2")
 PAIRS = [(case, family) for case in CASES for family in case.families]
 MERGING_PAIRS = [(case, family) for case, family in PAIRS if case.merges]
+
+
+def is_slow(case: Case, family: str) -> bool:
+    """Whether a pair is left to ``-m slow``: others show the same."""
+    return case.id not in MAIN and len(case.families) >= len(ROTARY) and family not in DIFFERENT
 
 
 def train_steps(

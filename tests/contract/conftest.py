@@ -31,13 +31,18 @@ def bases16(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def reloaded(bases):
+def reloaded(bases, request):
     """For every pair: the logits of the trained model, and those that a fresh process gets from what was saved.
 
-    One process for all pairs: starting Python with torch takes longer than all of them together.
+    One process for all pairs: starting Python with torch takes longer than all of them together. Left out are pairs
+    that no test of this session asks for.
     """
     folder, trained = bases.parent, {}
+    asking = [item.callspec.params for item in request.session.items if "reloaded" in item.fixturenames]
+    asked = {(params["case"].id, params["family"]) for params in asking}
     for case, family in PAIRS:
+        if (case.id, family) not in asked:
+            continue
         method, model = case.method(), case.attached(bases / family)
         train_steps(model, 3, hooks=method.training_hooks(model, 10))
         trained[case.id, family] = logits_of(model)

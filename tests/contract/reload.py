@@ -2,7 +2,7 @@
 
     python -m tests.contract.reload FOLDER
 
-FOLDER holds a folder for each of `PAIRS`, named CASE__FAMILY; the answers go into FOLDER/reloaded.safetensors, under
+FOLDER holds a folder for some of `PAIRS`, named CASE__FAMILY; the answers go into FOLDER/reloaded.safetensors, under
 CASE__FAMILY as ftkit loads it and, for adapters of PEFT on a plain base, plain/CASE__FAMILY as PEFT loads it alone.
 """
 
@@ -22,6 +22,8 @@ def main(folder: Path) -> None:
     logits = {}
     for case, family in PAIRS:
         name, base = f"{case.id}__{family}", folder / "bases" / family
+        if not (folder / name).is_dir():
+            continue
         logits[name] = logits_of(case.method().load(case.base(base), folder / name))
         if case.is_peft and case.recipe != "qlora":
             plain = AutoModelForCausalLM.from_pretrained(base)

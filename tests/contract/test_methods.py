@@ -28,6 +28,7 @@ from tests.contract.cases import (
     MERGING_PAIRS,
     PAIRS,
     Case,
+    is_slow,
     logits_of,
     merged_of,
     train_steps,
@@ -35,8 +36,18 @@ from tests.contract.cases import (
 from tests.tiny import tiny_model_folder, tiny_tokenizer
 
 
-def pairs(which: list[tuple[Case, str]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(("case", "family"), which, ids=[f"{case.id}-{family}" for case, family in which])
+def usual_family(case: Case) -> str:
+    """Gemma 2, whose layers hold the most, or what comes first."""
+    return "gemma2" if "gemma2" in case.families else case.families[0]
+
+
+def pairs(which: list[tuple[Case, str]], *, once: bool = False) -> pytest.MarkDecorator:
+    """A test for each pair; with ``once`` the families of a case show the same, and all but one are slow."""
+    chosen = []
+    for case, family in which:
+        slow = is_slow(case, family) or (once and family != usual_family(case))
+        chosen.append(pytest.param(case, family, id=f"{case.id}-{family}", marks=[pytest.mark.slow] * slow))
+    return pytest.mark.parametrize(("case", "family"), chosen)
 
 
 every_pair, merging_pairs = pairs(PAIRS), pairs(MERGING_PAIRS)
@@ -131,7 +142,7 @@ def test_it_saves_safetensors_and_json_alone_and_only_what_was_trained(case, fam
             assert [name for name in load_file(folder / file) if not any(part in name for part in case.saved)] == []
 
 
-@pairs([(case, "gemma2" if "gemma2" in case.families else case.families[0]) for case in CASES])
+@pairs([(case, usual_family(case)) for case in CASES])
 def test_trained_on_a_bfloat16_base_it_gives_in_float32_what_it_saved(case, family, bases16, tmp_path):
     # Exports are measured in float32, so whatever a 16-bit base rounds on the way must not be part of the model.
     method = case.method()
@@ -244,10 +255,8 @@ def test_an_answer_does_not_depend_on_the_prompts_that_are_answered_beside_it(ca
         assert answers(prompts) == [answers([prompt])[0] for prompt in prompts]
 
 
-@every_pair
+@pairs([(case, family) for case, family in PAIRS if case.recipe != "full"], once=True)  # full changes the base itself
 def test_two_adapters_on_one_base_do_not_disturb_each_other(case, family, bases, tmp_path):
-    if case.recipe == "full":
-        pytest.skip("full fine-tuning changes the base itself")
     alone = []
     for index in range(2):
         method, model = case.method(), case.attached(bases / family, seed=index)
@@ -292,7 +301,7 @@ def test_what_cannot_be_merged_says_so_in_the_recipe_and_in_the_method(case, fam
         recipe_from_values(values, lambda _: "r.yaml:1")
 
 
-@every_pair
+@pairs(PAIRS, once=True)
 def test_a_validation_before_training_does_not_change_the_gradients(case, family, bases):
     # bitsandbytes repacks 4-bit weights at the first forward pass in eval mode, and repacked ones pass no gradients
     # on; `prepare` prevents it.

@@ -14,7 +14,7 @@ from ftkit.export.targets import merged
 from ftkit.methods import MergeBase
 from ftkit.methods.layerwise import LayerwiseMerge
 from ftkit.models.load import load_model
-from tests.contract.cases import CPU, MERGING_PAIRS, train_steps
+from tests.contract.cases import CPU, MERGING_PAIRS, is_slow, train_steps
 
 # Their layers share projections, read ranks from values, or hold tables: they are merged in memory.
 IN_MEMORY = {"adalora", "vera", "oft"}
@@ -28,7 +28,11 @@ PAIRS: list[tuple[Any, str, MergeBase]] = [
 
 
 @pytest.mark.parametrize(
-    ("case", "family", "base"), PAIRS, ids=[f"{case.id}-{family}-{base}" for case, family, base in PAIRS]
+    ("case", "family", "base"),
+    [
+        pytest.param(*found, id="-".join([found[0].id, *found[1:]]), marks=[pytest.mark.slow] * is_slow(*found[:2]))
+        for found in PAIRS
+    ],
 )
 def test_every_tensor_and_the_config_equal_those_merged_in_memory(case, family, base, bases, tmp_path, monkeypatch):
     method, model = case.method(), case.attached(bases / family)

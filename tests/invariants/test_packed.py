@@ -50,7 +50,7 @@ FAMILIES = {
 }  # fmt: skip
 METHODS = ("full", "lora", "qlora-nf4", "adapter-houlsby")
 ROWS = examples(8)
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "ready"
+TICKETS = Path(__file__).parents[2] / "recipes" / "data" / "shop_tickets_train.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -164,20 +164,17 @@ def test_packed_and_unpacked_runs_take_the_same_course(family, folders, tmp_path
         torch.testing.assert_close(packed[0][name], value, atol=5e-6, rtol=0, msg=lambda text, name=name: name + text)
 
 
-def real_rows(folder, name, count):
+def real_rows(folder, count):
     """Chat rows as the model's own template writes them, of which the answer counts."""
-    path = SHARED / f"{name}.jsonl"
-    if not path.is_file():
-        pytest.skip(f"needs the project's shared rows beside the repository: shared/data/ready/{path.name}")
     tokenizer = load_tokenizer(folder)
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines()[:count]:
+    for line in TICKETS.read_text(encoding="utf-8").splitlines()[:count]:
         messages = json.loads(line)["messages"]
         asked = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
         ids = tokenizer.apply_chat_template(messages, return_dict=False)
         assert ids[: len(asked)] == asked
         labels = [-100] * len(asked) + ids[len(asked) :]
-        facts = {"answer": messages[-1]["content"], "place": f"{path.name}:{len(rows) + 1}"}
+        facts = {"answer": messages[-1]["content"], "place": f"{TICKETS.name}:{len(rows) + 1}"}
         rows.append(TokenizedExample(input_ids=ids, labels=labels, answer_start=len(asked), stop_id=ids[-2], **facts))
     return rows
 
@@ -185,7 +182,7 @@ def real_rows(folder, name, count):
 @pytest.mark.real
 @pytest.mark.parametrize("method", ["lora", "adapter-houlsby"])
 def test_a_packed_step_of_smollm2_is_the_step_of_its_rows_one_by_one(method, smollm2):
-    rows = real_rows(smollm2.folder, "e2e_dev", 5)
+    rows = real_rows(smollm2.folder, 5)
     model = attached(smollm2.folder, method)
 
     assert_same(packed_step(model, rows, 512), step(model, [collate([row]) for row in rows]))

@@ -22,4 +22,4 @@ PRINTED = (
 @pytest.mark.real
 @pytest.mark.timeout(1800)
 def test_the_notebook_runs(tmp_path, smollm2, monkeypatch):
-    assert missing_in("04_exports", PRINTED, tmp_path, monkeypatch) == []
+    assert missing_in("04_exports", PRINTED, tmp_path, monkeypatch, fewer_rows=True) == []

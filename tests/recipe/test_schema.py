@@ -109,7 +109,6 @@ def test_what_ftkit_refuses_is_not_valid(validator, wrong):
     assert not validator.is_valid(wrong)
 
 
-@pytest.mark.skipif(not SHIPPED, reason="no recipes ship yet")
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: Path(path).stem)
 def test_shipped_recipes_are_valid_and_can_be_loaded(validator, path):
     load_recipe(path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ftkit.errors import ModelError
+from ftkit.export.process import run_alone
 from ftkit.export.quality import quality_loss
 from ftkit.export.target import Target
 from ftkit.export.targets import merged
@@ -71,11 +70,11 @@ def _head_width(config: dict[str, Any]) -> int:
 
 
 def _build(plain: Path, folder: Path, cache: Path, *, dtype: str, options: Sequence[str] = ()) -> None:
-    command = [
-        sys.executable, "-P", "-E", str(PROCESS), "-i", str(plain), "-o", str(folder), "-e", "cpu", "-c", str(cache),
+    words: list[str | Path] = [
+        PROCESS, "-i", plain, "-o", folder, "-e", "cpu", "-c", cache,
         "-p", {"float32": "fp32"}.get(dtype, dtype), "--extra_options", "hf_token=false", *options,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+    done = run_alone(words, TIMEOUT_S)
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise ModelError(
