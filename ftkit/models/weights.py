@@ -20,6 +20,9 @@ DTYPE_BITS = {
     "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "C64": 64, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
+# Where a config can name a repository of the hub whose kernels are to be fetched and run.
+_KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
 TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -38,11 +41,31 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
             f"{folder}: wants to run its own code (auto_map in config.json), which ftkit never does",
             fix="Use a checkpoint of an architecture that transformers has built in.",
         )
+    for key in _KERNELS:
+        if config.get(key) is not None and "/" in str(config[key]):
+            raise ModelError(
+                f"{folder}: wants to run code from the hub ({key} in config.json is {config[key]!r}), which ftkit "
+                "never does",
+                fix=f"Remove {key} from its config.json.",
+            )
     shards = weight_files(folder)
     problems = [problem for shard in shards if (problem := _header_problem(shard))]
     if problems:
         raise ModelError(problems)
+    _require_possible_layers(folder, config, tensors=sum(len(_read_header(shard)) for shard in shards))
     return config
+
+
+def _require_possible_layers(folder: Path, config: dict[str, Any], *, tensors: int) -> None:
+    """Refuse more layers than there are tensors, before anybody begins to build them."""
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        for key in _LAYERS:
+            if isinstance(part.get(key), int) and part[key] > tensors:
+                raise ModelError(
+                    f"{folder}: config.json says {key}: {part[key]}, and there are {tensors} tensors in all",
+                    fix="Fetch the model again.",
+                )
 
 
 def weight_files(folder: Path) -> list[Path]:
