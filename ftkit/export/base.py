@@ -39,8 +39,9 @@ def find_export_base(folder: Path, manifest: ExportManifest, base: Path | None =
             raise VerificationError(
                 f"{folder}: adapter_config.json cannot be read: {error}", fix="Export again."
             ) from None
-    written, name = config.get("base_model_name_or_path") if isinstance(config, dict) else None, manifest.base["name"]
-    # Whoever made the export chose the names; only the manifest's, which is held to a digest, may be asked of the hub.
+    written = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    name = manifest.base["name"]
+    # A stranger may have chosen either name; only the manifest's, which is held to a digest, may be asked of the hub.
     if isinstance(written, str) and written != name and os.path.isdir(written):  # noqa: PTH112 - may be too long
         with contextlib.suppress(ModelError):
             return find_base(written)

@@ -1,7 +1,7 @@
 """An adapter's files, looked at before PEFT opens them.
 
-PEFT unpickles ``adapter_model.bin`` where there is no safetensors file, asks the hub for what a folder lacks, and makes
-room for whatever sizes the config claims.
+PEFT unpickles ``adapter_model.bin`` where there is no safetensors file, asks the hub for what a folder lacks, and
+makes room for whatever sizes the config claims.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def check_adapter(folder: Path) -> None:
         raise ModelError(f"{folder}: has no weights ({WEIGHTS})", fix=_FIX)
     try:
         with safe_open(weights, framework="pt") as file:  # reads the header alone
-            longest = max((length for name in file.keys() for length in file.get_slice(name).get_shape()), default=0)
+            names = list(file.keys())
+            longest = max((length for name in names for length in file.get_slice(name).get_shape()), default=0)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{weights}: damaged: {error}", fix=_FIX) from None
     ranks = config.get("rank_pattern")

@@ -1,4 +1,4 @@
-"""Hostile files: a pickle that leaves a mark when it is opened, safetensors headers, and what may be done to exports."""
+"""Hostile files: a pickle that leaves a mark when it is opened, safetensors headers, exports with changed files."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ HEADERS = {
     "no length": b"123",
     "no JSON": header_of(b"{nonsense"),
     "deep nesting": header_of(b'{"a":' * 50_000),
-    "an endless number": header_of(b'{"a":{"dtype":"F32","shape":[' + b"9" * 5000 + b'],"data_offsets":[0,4]}}', FOUR),
+    "an endless number": header_of(b'{"a":{"shape":[' + b"9" * 5000 + b"]}}", FOUR),
     "overlapping tensors": header_of({"a": entry(0, 8, shape=(2,)), "b": entry(4, 12, shape=(2,))}, bytes(12)),
     "a gap": header_of({"a": entry(), "b": entry(8, 12)}, bytes(12)),
     "an end before its beginning": header_of({"a": entry(4, 0)}, FOUR),
