@@ -55,8 +55,8 @@ ORDER = {
         "prompt_tokens", "vocabulary", "load", "licences", "",
     ],
     "methods": [
-        "bottleneck", "method", "targets", "tokens", "quantised", "peft_calls", "layerwise", "peft_method", "starts",
-        "full", "lora", "qlora", "lora_family", "adalora", "soft_prompts", "adapter", "loading", "lora_file",
+        "bottleneck", "method", "targets", "tokens", "quantised", "adapter_files", "peft_calls", "layerwise",
+        "peft_method", "starts", "full", "lora", "qlora", "lora_family", "adalora", "soft_prompts", "adapter", "loading", "lora_file",
         "combination_formula", "combination", "",
     ],
     "evaluate": ["loss", "metrics", "generation", "speaking", ""],

@@ -21,7 +21,12 @@ Overrides = Annotated[
 
 def print_json(value: Any) -> None:
     """The one document of ``--json``."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a name on disk that is not UTF-8, which stdout would refuse
+        text = json.dumps(value, indent=2, allow_nan=False)
+    sys.stdout.write(text + "\n")
 
 
 def guarded(command: Callable[[], None], *, as_json: bool, debug: bool) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,18 @@ def find_export_base(folder: Path, manifest: ExportManifest, base: Path | None =
     if manifest.kind == "adapter":
         try:
             config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise VerificationError(
                 f"{folder}: adapter_config.json cannot be read: {error}", fix="Export again."
             ) from None
-    for name in (config.get("base_model_name_or_path"), manifest.base["name"]):
-        try:
-            return find_base(name, manifest.base["revision"] if name == manifest.base["name"] else None)
-        except (ModelError, TypeError):
-            continue
+    written = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    name = manifest.base["name"]
+    # A stranger may have chosen either name; only the manifest's, which is held to a digest, may be asked of the hub.
+    if isinstance(written, str) and written != name and os.path.isdir(written):  # noqa: PTH112 - may be too long
+        with contextlib.suppress(ModelError):
+            return find_base(written)
+    with contextlib.suppress(ModelError):
+        return find_base(name, manifest.base.get("revision"))
     raise ModelError(
         f"{folder}: its base model {manifest.base['name']} (SHA-256 {manifest.base['sha256'][:16]}…) is not here",
         fix="Name its folder with --base FOLDER, or fetch it (`ftkit models pull NAME`).",

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
 from ftkit.errors import Problem, VerificationError
 from ftkit.files import files_in, inside, sha256_file
 from ftkit.recipe.sections import ExportKind
@@ -70,6 +72,10 @@ class ExportManifest:
         return asdict(self)
 
 
+# Its fields were written by whoever made the export.
+_FORM = TypeAdapter(ExportManifest)
+
+
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and digest of every file of an export."""
     return {
@@ -86,23 +92,37 @@ def read_manifest(folder: Path) -> ExportManifest:
         VerificationError: Missing, unreadable, of another format, or naming files outside its folder.
     """
     path = folder / MANIFEST
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise VerificationError(f"{path}: is not a file", fix="Name an export folder.")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text)
     except FileNotFoundError:
         raise VerificationError(
             f"{folder}: has no {MANIFEST}, so it is not a complete ftkit export", fix="Name an export folder."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise VerificationError(f"{path}: cannot be read: {error}", fix="Export again.") from None
     if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
         raise VerificationError(f"{path}: is of another format than {FORMAT_VERSION}", fix="Use a matching ftkit.")
     try:
         manifest = ExportManifest(**values)
+        _FORM.validate_json(text, strict=True)
         if manifest.kind not in get_args(ExportKind):
             raise ValueError(f"{manifest.kind!r} is no kind of export that this ftkit knows")
-        for name in manifest.files:
+        if not all(isinstance(manifest.base.get(key), str) for key in ("name", "sha256")):
+            raise ValueError("base: has no name and sha256")
+        for name, facts in manifest.files.items():
+            if type(facts.get("size")) is not int or not isinstance(facts.get("sha256"), str):
+                raise ValueError(f"files: {name!r} has no size and sha256")
             inside(folder, name)
-    except (TypeError, ValueError) as error:
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise VerificationError(
+            f"{path}: is not a valid manifest: {where}: {fault['msg']}", fix="Export again."
+        ) from None
+    except (TypeError, ValueError, OSError) as error:
         raise VerificationError(f"{path}: is not a valid manifest: {error}", fix="Export again.") from None
     return manifest
 

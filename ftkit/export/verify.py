@@ -36,9 +36,10 @@ from ftkit.export.targets import TARGETS
 from ftkit.export.token_contract import TokenContract, read_contract
 from ftkit.export.write import VERIFICATION
 from ftkit.files import write_json
-from ftkit.methods import ADAPTER_LOADERS
+from ftkit.methods import ADAPTER_LOADERS, check_adapter
 from ftkit.models.find import BaseModel
 from ftkit.models.tokenizer import load_tokenizer
+from ftkit.models.weights import check_model_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,7 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         probes = Probes.load(folder / VERIFICATION)
         fixtures = json.loads((folder / VERIFICATION / "texts.json").read_text(encoding="utf-8"))
         tokenizer = load_tokenizer(folder)
+        _require_safe(folder, manifest, vocabulary=len(tokenizer))
         wanted: dict[str, Any] = {"fixtures": fixtures}
         if contract is not None:
             wanted |= {"contract": contract.questions(), "clocks": [contract.clock]}
@@ -131,6 +133,21 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
     ]
     checks += [check_engine_texts(found, fixtures)] if "engine_texts" in found else []
     return [*checks, check_silence(measured.distances)] if manifest.prefix_ids else checks
+
+
+def _require_safe(folder: Path, manifest: ExportManifest, *, vocabulary: int) -> None:
+    """Refuse what the process that loads it would unpickle, fetch, or make endless room for.
+
+    Raises:
+        ModelError: Its weights cannot be loaded safely.
+        VerificationError: It adds tokens that its own tokenizer does not have.
+    """
+    if manifest.kind in ("merged", "nf4"):
+        check_model_folder(folder)
+    elif manifest.kind == "adapter" and manifest.recipe not in ADAPTER_LOADERS:
+        check_adapter(folder)
+    if any(not 0 <= token < vocabulary for token in manifest.added_tokens):
+        raise VerificationError(f"{folder}: manifest.json adds tokens that its tokenizer does not have")
 
 
 def _artefact(folder: Path, manifest: ExportManifest, base: BaseModel | None) -> Artefact:

@@ -15,6 +15,7 @@ warnings.filterwarnings("ignore", message="Position ids are not supported for pa
 
 from ftkit.methods.adalora import AdaLoRAMethod  # noqa: E402
 from ftkit.methods.adapter import AdapterMethod  # noqa: E402
+from ftkit.methods.adapter_files import check_adapter  # noqa: E402
 from ftkit.methods.combination import Built, write_combination  # noqa: E402
 from ftkit.methods.combination_formula import (  # noqa: E402
     Combination,
@@ -83,6 +84,7 @@ __all__ = [
     "PromptMethod",
     "QLoRAMethod",
     "VeRAMethod",
+    "check_adapter",
     "expected_output",
     "expected_update",
     "load_adapter",

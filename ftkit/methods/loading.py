@@ -11,10 +11,15 @@ from torch import nn
 
 from ftkit.errors import ModelError
 from ftkit.methods import bottleneck
+from ftkit.methods.adapter_files import check_adapter, naming_adapter, read_adapter_config
 from ftkit.methods.quantised import keep_backward_pass, quantised_layers
 
 # Files that stand alone and load, by `load(base, folder)`, the adapters of recipes that PEFT has no format for.
 ADAPTER_LOADERS = {"adapter": Path(bottleneck.__file__)}
+
+
+# Far more tokens than anybody adds, and no more rows than fit into memory.
+_MORE_ROWS = 100_000
 
 
 def load_adapter(base: nn.Module, folder: str | Path) -> nn.Module:
@@ -31,14 +36,13 @@ def load_adapter(base: nn.Module, folder: str | Path) -> nn.Module:
         ModelError: The folder holds no adapter, or one of another model.
     """
     folder = Path(folder)
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_adapter_config(folder)
+    with naming_adapter(folder):
         _fit(base, _manifest(folder), folder)
         if config.get("format") == bottleneck.FORMAT:
             return bottleneck.load(base, folder).eval()
+        check_adapter(folder)
         loaded: nn.Module = PeftModel.from_pretrained(base, folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, IndexError) as error:
-        raise ModelError(f"{folder}: cannot be put onto this model: {error}", fix="Name an adapter export.") from None
     return loaded.eval()
 
 
@@ -61,5 +65,8 @@ def _fit(base: Any, manifest: dict[str, Any], folder: Path) -> None:
     if wanted is not None:
         keep_backward_pass(base)
     rows = max(manifest.get("added_tokens", []), default=-1) + 1
-    if base.get_input_embeddings().weight.shape[0] < rows:
+    known = base.get_input_embeddings().weight.shape[0]
+    if known < rows:
+        if rows > known + _MORE_ROWS:
+            raise ValueError(f"its manifest.json adds tokens up to {rows - 1}, far beyond the base's {known}")
         base.resize_token_embeddings(rows, mean_resizing=False)  # the adapter brings the new rows

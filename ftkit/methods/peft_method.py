@@ -13,6 +13,7 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
 from ftkit.errors import RecipeError, UsageError
+from ftkit.methods.adapter_files import check_adapter, naming_adapter
 from ftkit.methods.layerwise import LAYERWISE_TYPES, LayerwiseMerge
 from ftkit.methods.method import MergeBase, Merger, Method
 from ftkit.methods.peft_calls import ADAPTER, quiet_peft
@@ -53,7 +54,8 @@ class PeftMethod(Method):
 
     def load(self, base: nn.Module, folder: Path) -> nn.Module:
         """See `Method.load`."""
-        with quiet_peft():
+        check_adapter(folder)
+        with naming_adapter(folder), quiet_peft():
             loaded: nn.Module = PeftModel.from_pretrained(
                 base, folder, is_trainable=True, autocast_adapter_dtype=True, local_files_only=True
             )
@@ -71,6 +73,7 @@ class PeftMethod(Method):
 
     def load_beside(self, loaded: Any, folder: Path, name: str) -> None:
         """See `Method.load_beside`."""
+        check_adapter(folder)
         try:
             with quiet_peft():
                 loaded.load_adapter(

@@ -23,6 +23,7 @@ from ftkit.models.chat_template import (
 )
 
 TEMPLATES_FOLDER = Path(__file__).with_name("templates")
+MAX_TEMPLATE_BYTES = 1 << 20
 PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
@@ -132,12 +133,15 @@ def _read_template(name: str) -> str:
     shipped = TEMPLATES_FOLDER / f"{name}.jinja"
     path = shipped if name in template_names() else Path(name)
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise RecipeError(
-            f"model.chat_template: {name!r} is neither a shipped template nor a readable file",
-            fix=f"Shipped: {', '.join(template_names())}.",
-        ) from None
+        # A pipe would be waited for, and a device has no end.
+        if path.is_file() and path.stat().st_size <= MAX_TEMPLATE_BYTES:
+            return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        pass
+    raise RecipeError(
+        f"model.chat_template: {name!r} is neither a shipped template nor a readable file",
+        fix=f"Shipped: {', '.join(template_names())}.",
+    )
 
 
 def add_missing(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,15 @@ from ftkit.errors import ModelError, Problem
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-DTYPE_BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2,
-    "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+MAX_DIMENSIONS = 64  # torch's limit; a shape of thousands would take hours to multiply
+DTYPE_BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32,
+    "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "C64": 64, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
+# Where a config can name a repository of the hub whose kernels are to be fetched and run.
+_KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
 TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -34,11 +41,31 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
             f"{folder}: wants to run its own code (auto_map in config.json), which ftkit never does",
             fix="Use a checkpoint of an architecture that transformers has built in.",
         )
+    for key in _KERNELS:
+        if config.get(key) is not None and "/" in str(config[key]):
+            raise ModelError(
+                f"{folder}: wants to run code from the hub ({key} in config.json is {config[key]!r}), which ftkit "
+                "never does",
+                fix=f"Remove {key} from its config.json.",
+            )
     shards = weight_files(folder)
     problems = [problem for shard in shards if (problem := _header_problem(shard))]
     if problems:
         raise ModelError(problems)
+    _require_possible_layers(folder, config, tensors=sum(len(_read_header(shard)) for shard in shards))
     return config
+
+
+def _require_possible_layers(folder: Path, config: dict[str, Any], *, tensors: int) -> None:
+    """Refuse more layers than there are tensors, before anybody begins to build them."""
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        for key in _LAYERS:
+            if isinstance(part.get(key), int) and part[key] > tensors:
+                raise ModelError(
+                    f"{folder}: config.json says {key}: {part[key]}, and there are {tensors} tensors in all",
+                    fix="Fetch the model again.",
+                )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -59,9 +86,13 @@ def weight_files(folder: Path) -> list[Path]:
         if not names or not all(isinstance(name, str) for name in names):
             raise ModelError(f"{index}: is not a readable index of shards", fix="Fetch the model again.")
         # The index is somebody else's file: take names in this folder only.
-        missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+        missing = [name for name in names if not _is_shard(folder, name)]
         if missing:
-            raise ModelError(f"{folder}: shards are missing: {', '.join(missing)}", fix="Fetch the model again.")
+            named = ", ".join(name if name.isprintable() else ascii(name) for name in missing[:5])
+            raise ModelError(
+                f"{folder}: shards are missing: {named}",
+                fix="Fetch the model again. Shards are .safetensors files beside their index.",
+            )
         return [folder / name for name in names]
     pickles = [path.name for pattern in PICKLE_PATTERNS for path in sorted(folder.glob(pattern))]
     if pickles:
@@ -73,6 +104,14 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelError(
         f"{folder}: has no weights (model.safetensors)", fix="Name a complete checkpoint folder, or fetch it again."
     )
+
+
+def _is_shard(folder: Path, name: str) -> bool:
+    """Whether a name from an index is that of a safetensors file of this very folder."""
+    # By its suffix transformers chooses how to open it, and any other would be unpickled.
+    if Path(name).name != name or not name.endswith(".safetensors"):
+        return False
+    return os.path.isfile(folder / name)  # noqa: PTH113 - Path.is_file raises where a name is too long to be one
 
 
 def tensor_dtypes(folder: Path) -> dict[str, int]:
@@ -150,11 +189,22 @@ def _read_header(path: Path) -> dict[str, dict[str, Any]]:
         (length,) = struct.unpack("<Q", stream.read(8))
         if length > MAX_HEADER_BYTES:
             raise ValueError(f"its header claims {length} bytes")
-        header = json.loads(stream.read(length))
+        header = json.loads(stream.read(length), object_pairs_hook=_distinct)
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
-    header.pop("__metadata__", None)
-    return dict(header)
+    about = header.pop("__metadata__", {})
+    if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
+        raise ValueError("its __metadata__ is not a mapping of texts")
+    return header
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, each key once: of two tensors with one name, readers differ in which they take."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in its header")
+    return found
 
 
 def _header_problem(path: Path) -> Problem | None:
@@ -168,13 +218,7 @@ def _header_problem(path: Path) -> Problem | None:
         if not header:
             raise ValueError("it holds no weights")
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            begin, end = entry["data_offsets"]
-            count = DTYPE_BYTES.get(entry["dtype"], 0)
-            for length in entry["shape"]:
-                count *= length
-            if begin != needed or end < begin or (entry["dtype"] in DTYPE_BYTES and end - begin != count):
-                raise ValueError(f"{name} has impossible offsets")
-            needed = end
+            needed = _end_of(name, entry, begin=needed)
     except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
         return Problem(where=str(path), what=f"damaged: {error}", fix="Fetch the model again.")
     if needed != data_bytes:
@@ -184,3 +228,24 @@ def _header_problem(path: Path) -> Problem | None:
             fix="Fetch the model again.",
         )
     return None
+
+
+def _end_of(name: str, entry: dict[str, Any], *, begin: int) -> int:
+    """Where a tensor ends that must begin at ``begin``.
+
+    Raises:
+        ValueError: It does not, or its entry is not what the format allows.
+    """
+    name.encode()  # half a surrogate pair, which JSON can spell, is no text
+    offsets, shape, dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
+    if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
+        raise ValueError(f"{name} has the dtype {dtype!r}, which safetensors does not have")
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"{name} has no shape of at most {MAX_DIMENSIONS} dimensions")
+    # bool is an int to Python, and so is 4.0 == 4; neither is a size.
+    if not all(type(number) is int and 0 <= number < 1 << 63 for number in (*shape, *offsets)):
+        raise ValueError(f"{name} has sizes or offsets that are not whole numbers below 2**63")
+    start, end = offsets
+    if start != begin or end < start or 8 * (end - start) != DTYPE_BITS[dtype] * math.prod(shape):
+        raise ValueError(f"{name} has impossible offsets")
+    return int(end)

@@ -13,6 +13,7 @@ from ftkit.files import write_json, write_text
 from ftkit.recipe import Recipe, decisive_values, dump_recipe, load_recipe, recipe_differences, recipe_digest
 
 LOCK = ".lock"
+_DAMAGED = "The run is damaged; train into another output."
 
 
 class RunFolder:
@@ -88,7 +89,7 @@ class RunFolder:
             raise UsageError(f"{self.path}: is not a run folder", fix="Name a folder that `ftkit train` wrote.")
         recipe = load_recipe(self.recipe_file)
         before = self.read("run.json")
-        if recipe_digest(recipe) != before["recipe_digest"]:
+        if recipe_digest(recipe) != before.get("recipe_digest"):
             changes = recipe_differences(before.get("recipe", {}), decisive_values(recipe))
             raise OutputError(
                 f"{self.recipe_file}: was changed since the run began: {'; '.join(changes)}",
@@ -101,8 +102,18 @@ class RunFolder:
         return (self.path / name).is_file()
 
     def read(self, name: str) -> Any:
-        """One of the JSON files."""
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+        """One of the JSON files.
+
+        Raises:
+            OutputError: It is not what was written.
+        """
+        try:
+            value = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise OutputError(f"{self.path / name}: cannot be read: {error}", fix=_DAMAGED) from None
+        if not isinstance(value, dict):
+            raise OutputError(f"{self.path / name}: is not a JSON object", fix=_DAMAGED)
+        return value
 
     def write(self, name: str, value: Any) -> None:
         """Write one of the JSON files."""

@@ -35,6 +35,7 @@ _WORDS = {
     "union_tag_not_found": "should be a mapping of keys to values",
 }
 
+MAX_FIXES = 200  # the nearest known name takes milliseconds to find, and a file may hold thousands of strangers
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|feather|txt|md|gz|zst)$", re.IGNORECASE)
 
@@ -116,7 +117,9 @@ def _problems(
         key = (place(key_path), ".".join(map(str, key_path)))
         if fault["type"] == "extra_forbidden":
             known = _known_keys(recipe, key_path[:-1], values)
-            message, fixes[key] = "unknown key", did_you_mean(str(key_path[-1]), known, what="Known keys")
+            message = "unknown key"
+            if len(fixes) < MAX_FIXES:
+                fixes[key] = did_you_mean(str(key_path[-1]), known, what="Known keys")
         elif fault["type"] == "union_tag_invalid":
             kind = str(fault["ctx"]["tag"])
             key = (place((*key_path, "kind")), ".".join([*map(str, key_path), "kind"]))

@@ -45,10 +45,11 @@ def _describe(path: Path) -> ShippedRecipe:
 def find_recipe(name_or_path: str) -> Path:
     """A recipe file named by its path, or by the name of a shipped one."""
     path = Path(name_or_path)
-    if path.exists() or path.suffix in (".yaml", ".yml") or os.sep in name_or_path:
+    # Not Path's own, which raise where a name is too long to be one.
+    if os.path.exists(path) or path.suffix in (".yaml", ".yml") or os.sep in name_or_path:  # noqa: PTH110
         return path
     shipped = recipes_folder() / f"{name_or_path}.yaml"
-    return shipped if shipped.is_file() else path
+    return shipped if os.path.isfile(shipped) else path  # noqa: PTH113
 
 
 def copy_recipe(name: str, target: Path) -> list[Path]:

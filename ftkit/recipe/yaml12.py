@@ -9,13 +9,19 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from ftkit.errors import Problem, RecipeError
 
 MAX_BYTES = 1 << 20
 MAX_VALUES = 50_000  # a kilobyte of aliases to aliases unfolds to more values than memory holds
+MAX_DEPTH = 100
+MAX_INT_BITS = 64
 KeyPath = tuple[str | int, ...]
+
+
+_NAME_ONE = "Name a recipe file; `ftkit recipes` lists those that ship with ftkit."
 
 
 @dataclass
@@ -34,11 +40,13 @@ def read_yaml(path: Path) -> Document:
             mapping.
     """
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise RecipeError(
-            f"{path}: {error.strerror}", fix="Name a recipe file; `ftkit recipes` lists those that ship with ftkit."
-        ) from None
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe is waited for, a device has no end
+            raise RecipeError(f"{path}: is not a file", fix=_NAME_ONE)
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # a ValueError: of a zero byte in its name
+        what = error.strerror if isinstance(error, OSError) else error
+        raise RecipeError(f"{path}: {what}", fix=_NAME_ONE) from None
     if len(raw) > MAX_BYTES:
         raise RecipeError(f"{path}: is larger than {MAX_BYTES} bytes, so it is hardly a recipe")
     try:
@@ -58,6 +66,7 @@ def parse_yaml(text: str, name: str) -> Document:
     """Parse one YAML document; ``name`` stands before the line in errors."""
     parser = YAML(typ="safe", pure=True)
     try:
+        _require_modest(text, name)
         node = parser.compose(StringIO(text))
         if node is None:
             return Document(values=None)
@@ -74,6 +83,18 @@ def parse_yaml(text: str, name: str) -> Document:
         raise RecipeError(Problem(where=name, what=f"not YAML: {error}")) from None
 
 
+def _require_modest(text: str, name: str) -> None:
+    """Refuse what the parser would take minutes for, by its events, which come before anything is built of them."""
+    depth = 0
+    for count, event in enumerate(YAML(typ="safe", pure=True).parse(StringIO(text))):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise RecipeError(Problem(where=name, what="is nested too deeply to be a recipe"))
+        if count > 2 * MAX_VALUES:
+            where = f"{name}:{event.start_mark.line + 1}"
+            raise RecipeError(Problem(where=where, what=f"more than {MAX_VALUES} values, so hardly a recipe"))
+
+
 def _plain(
     node: Node, path: KeyPath, lines: dict[KeyPath, int], parser: YAML, name: str, *, open_nodes: tuple[int, ...]
 ) -> Any:
@@ -86,7 +107,10 @@ def _plain(
     inner = (*open_nodes, id(node))
     if isinstance(node, ScalarNode):
         # YAML 1.2 has no dates; the parser's are a leftover of 1.1.
-        return node.value if str(node.tag).endswith(":timestamp") else parser.constructor.construct_object(node)
+        value = node.value if str(node.tag).endswith(":timestamp") else parser.constructor.construct_object(node)
+        if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
+            raise RecipeError(Problem(where=f"{name}:{line}", what=f"a number of more than {MAX_INT_BITS} bits"))
+        return value
     if isinstance(node, SequenceNode):
         return [
             _plain(item, (*path, index), lines, parser, name, open_nodes=inner)

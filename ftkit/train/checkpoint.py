@@ -25,10 +25,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ftkit.files import files_in, new_folder, sha256_file, write_json
+from ftkit.files import files_in, inside, new_folder, sha256_file, write_json
 from ftkit.train.spec import TrainingHooks
 
 MANIFEST = "checkpoint.json"
+NEEDED = ("trained.safetensors", "optimizer.safetensors", "random.safetensors", "state.json")
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:
@@ -90,11 +91,14 @@ def is_whole(checkpoint: Path) -> bool:
     """Whether every file is there with its size and digest."""
     try:
         files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all(
-            (checkpoint / name).stat().st_size == facts["size"] and sha256_file(checkpoint / name) == facts["sha256"]
+        # `inside`, for a name could lead anywhere, say to a device without an end.
+        return set(NEEDED) <= files.keys() and all(
+            inside(checkpoint, name).is_file()
+            and (checkpoint / name).stat().st_size == facts["size"]
+            and sha256_file(checkpoint / name) == facts["sha256"]
             for name, facts in files.items()
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
