@@ -19,7 +19,7 @@ from ftkit.errors import DataError
 from ftkit.files import sha256_json
 from ftkit.recipe import DataSection
 
-_State = tuple[int, int] | None
+_State = tuple[int, int, int, int] | None
 FIRST_ROWS = 10_000  # of each file: what the report and the validation split are made of
 
 
@@ -105,12 +105,12 @@ def _require_unchanged(file: DataFile, before: Mapping[Path, _State]) -> None:
 
 
 def _state(path: Path) -> _State:
-    """Size and time of change; of a file that is gone, neither."""
+    """Size, times of change (the second one cannot be set), and which file it is; None of a file that is gone."""
     try:
         facts = path.stat()
     except OSError:
         return None
-    return facts.st_size, facts.st_mtime_ns
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
 def _require_local(settings: DataSection) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,9 +26,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ftkit.files import files_in, new_folder, sha256_file, write_json
+from ftkit.notices import log
 from ftkit.train.spec import TrainingHooks
 
 MANIFEST = "checkpoint.json"
+ALWAYS = ("trained.safetensors", "optimizer.safetensors", "random.safetensors", "state.json", "trainer_state.json")
+_NAME = re.compile(r"step-\d{8,}")
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:
@@ -78,34 +82,62 @@ def step_of(checkpoint: Path) -> int:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint whose bytes are those that were written; damaged ones are passed over."""
-    for candidate in sorted(folder.glob("step-*"), reverse=True):
-        if is_whole(candidate):
+    """The newest checkpoint whose bytes are those that were written; damaged ones are passed over with a warning."""
+    passed_over = False
+    for candidate in reversed(checkpoints_in(folder)):
+        fault = fault_of(candidate)
+        if fault is None:
+            if passed_over:
+                log.warning("going back to step %d", step_of(candidate))
             return candidate
+        log.warning("%s: is damaged and passed over: %s", candidate, fault)
+        passed_over = True
+    if passed_over:
+        log.warning("%s: no checkpoint is whole; a resume starts over", folder)
+    return None
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Every checkpoint, whole or not, in the order of their steps; what has another name is none."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if _NAME.fullmatch(path.name) and path.is_dir()), key=step_of)
+
+
+def fault_of(checkpoint: Path) -> str | None:
+    """The first thing that is not as it was written; None for a whole checkpoint."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        listed = [(name, facts["size"], facts["sha256"]) for name, facts in files.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} is missing or unreadable"
+    if missing := [name for name in ALWAYS if name not in files]:
+        return f"{MANIFEST} does not list {missing[0]}"
+    for name, size, digest in listed:
+        try:
+            actual = (checkpoint / name).stat().st_size
+            if actual != size:
+                return f"{name} has {actual} bytes, not {size}"
+            if sha256_file(checkpoint / name) != digest:
+                return f"{name} has other bytes than were written"
+        except (OSError, ValueError):
+            return f"{name} is missing or unreadable"
     return None
 
 
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file is there with its size and digest."""
-    try:
-        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all(
-            (checkpoint / name).stat().st_size == facts["size"] and sha256_file(checkpoint / name) == facts["sha256"]
-            for name, facts in files.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return fault_of(checkpoint) is None
 
 
 def remove_old_checkpoints(folder: Path, keep_last: int) -> None:
     """Delete all but the newest ``keep_last``."""
-    for old in sorted(folder.glob("step-*"))[:-keep_last]:
+    for old in checkpoints_in(folder)[:-keep_last]:
         shutil.rmtree(old)
 
 
 def remove_newer_checkpoints(folder: Path, step: int) -> None:
     """Delete what a resume at ``step`` passes over as damaged; it would count as the newest for ever."""
-    for checkpoint in folder.glob("step-*"):
+    for checkpoint in checkpoints_in(folder):
         if step_of(checkpoint) > step:
             shutil.rmtree(checkpoint)
 

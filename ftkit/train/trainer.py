@@ -118,8 +118,7 @@ def fit(
         if device.type == "cuda":
             trainer.counters.cuda_peak_memory_bytes = torch.cuda.max_memory_allocated(device)
     steps = trainer.state.global_step
-    interrupted = trainer.stop.is_set() and steps < total
-    return train_result(trainer.counters, steps=steps, total=total, interrupted=interrupted)
+    return train_result(trainer.counters, steps=steps, total=total, interrupted=trainer.stop.is_set())
 
 
 class _StepTrainer(Trainer):
