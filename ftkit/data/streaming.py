@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from ftkit.data.prepare import PreparedData, parts_of, prepare
 from ftkit.data.sources import Block, DataFile, open_files, read_blocks
 from ftkit.data.stored import StoredExamples
 from ftkit.data.stream import Opened, StreamedExamples
-from ftkit.errors import DataError
-from ftkit.files import sha256_json
+from ftkit.errors import DataError, Problem
+from ftkit.files import sha256_file, sha256_json
 from ftkit.recipe import DataSection
 
 _State = tuple[int, int, int, int] | None
+WHOLE_BYTES = 1 << 30  # files up to this size are known by all their bytes
+PARTS, PART_BYTES = 256, 1 << 20  # and larger ones by so many parts
 FIRST_ROWS = 10_000  # of each file: what the report and the validation split are made of
 
 
@@ -69,8 +72,8 @@ def prepare_stream(
         seed=seed,
         first_lengths=np.asarray(first.train.lengths),
     )
-    sizes = [(file.name, file.path.stat().st_size) for part in parts for file in open_files(part.source)]
-    report = replace(first.report, digest=sha256_json([first.report.digest, sizes]), streamed=True)
+    marks = [_fingerprint(file) for part in parts for file in open_files(part.source)]
+    report = replace(first.report, digest=sha256_json([first.report.digest, marks]), streamed=True)
     return replace(first, train=train, report=report)
 
 
@@ -102,6 +105,26 @@ def _require_unchanged(file: DataFile, before: Mapping[Path, _State]) -> None:
             f"{file.name}: has changed since training began",
             fix="Put it back as it was and resume, or train on a copy that nobody writes to.",
         )
+
+
+def _fingerprint(file: DataFile) -> tuple[int, str]:
+    """Size, and the SHA-256 of all bytes; of a large file, of parts from its beginning to its end.
+
+    Rows beyond the first ones are in no report, and a resume that met others would not know. Reading all of a file
+    that is streamed because of its size could take longer than the training.
+    """
+    try:
+        size = file.path.stat().st_size
+        if size <= WHOLE_BYTES:
+            return size, sha256_file(file.path)
+        digest, step = hashlib.sha256(), (size - PART_BYTES) // (PARTS - 1)
+        with file.path.open("rb") as stream:
+            for number in range(PARTS):
+                stream.seek(number * step)
+                digest.update(stream.read(PART_BYTES))
+    except OSError as error:
+        raise DataError(Problem(where=file.name, what=f"cannot be read: {error.strerror or error}")) from None
+    return size, digest.hexdigest()
 
 
 def _state(path: Path) -> _State:

@@ -162,7 +162,7 @@ def _run(words: list[str], out: Path, err: Path, setting: Setting) -> None:
         main(words)
     except SystemExit:
         raise
-    except BaseException:  # as the interpreter would
+    except BaseException:  # noqa: BLE001 - shown as the interpreter would
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
@@ -209,7 +209,7 @@ def _read(argv: list[str], errors: int) -> None:
         runpy.run_path(argv[0], run_name="__main__")
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - shown as the interpreter would
         traceback.print_exc()
         code = 1
     sys.stderr.flush()

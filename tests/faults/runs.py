@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftkit.export.manifest import file_problems, read_manifest
 from ftkit.files import sha256_file
-from ftkit.train.checkpoint import checkpoints_in
+from ftkit.train.checkpoint import checkpoints_in, is_whole, step_of
 from tests.faults.line import Ended, Line
 from tests.faults.places import Fault
 from tests.tiny import tiny_model_folder, write_rows
@@ -84,9 +86,7 @@ class Ground:
             ended = self.line.run("train", recipe, fault=Fault(folder=folder / "run", log=log))
             assert ended.code == 0, ended.err
             places = log.read_text().splitlines()
-            self._straight[variant] = Straight(
-                folder / "run", digests(folder / "run"), ended.wall_s, places, ended
-            )
+            self._straight[variant] = Straight(folder / "run", digests(folder / "run"), ended.wall_s, places, ended)
         return self._straight[variant]
 
 
@@ -100,7 +100,7 @@ def digests(run: Path) -> dict[str, Any]:
     found["trainer_state"] = _json(last / "trainer_state.json")
     found["metrics"] = [without_times(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for name in ("before", "samples", "data_report", "result"):
-        text = (run / f"{name}.json").read_text(encoding="utf-8").replace(str(run.parent), "HERE")
+        text = re.sub(r'[^"]*/rows\.jsonl', "rows.jsonl", (run / f"{name}.json").read_text(encoding="utf-8"))
         found[name] = without_times(json.loads(text))
     for export in sorted((run / "export").iterdir()):
         manifest = _json(export / "manifest.json")
@@ -127,6 +127,37 @@ def left_over(run: Path) -> list[str]:
     return sorted(
         path.relative_to(run).as_posix() for path in run.rglob("*") if path.name.startswith((".partial", ".starting"))
     )
+
+
+def go_on(line: Line, recipe: Path, run: Path, *, seen: Path | None = None, **setting: Any) -> Ended:
+    """Resume; or, where the run had not begun, train again, which the message says.
+
+    Args:
+        line: Runs it.
+        recipe: Of the run.
+        run: Its folder.
+        seen: The same folder as this process reaches it, where that is another path.
+        setting: See `tests.faults.line.Setting`.
+    """
+    if not (seen or run).is_dir():
+        return line.run("train", recipe, **setting)
+    ended = line.run("resume", run, **setting)
+    if ended.code == 2 and ("ended before its run began" in ended.err or "is not a run folder" in ended.err):
+        ended = line.run("train", recipe, **setting)
+    return ended
+
+
+def last_saved(run: Path) -> int | None:
+    """The step of the newest whole checkpoint."""
+    return max((step_of(path) for path in checkpoints_in(run / "checkpoints") if is_whole(path)), default=None)
+
+
+def half_written(run: Path) -> list[str]:
+    """What looks finished in a run folder and is not."""
+    found = [str(path) for path in checkpoints_in(run / "checkpoints") if not is_whole(path)]
+    for export in (run / "export").glob("[!.]*"):
+        found += [str(problem) for problem in file_problems(export, read_manifest(export))]
+    return found + left_over(run)
 
 
 def _json(path: Path) -> Any:

@@ -7,13 +7,12 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.faults.line import Ended, Line
 from tests.faults.places import Fault
-from tests.faults.runs import VARIANTS, Ground, differing, digests, left_over
+from tests.faults.runs import VARIANTS, Ground, differing, digests, go_on, left_over
 
 KILLS = 30
 FAST = [
@@ -32,18 +31,8 @@ class Outcome:
     """What came of one disturbed run."""
 
     stood: str
-    resumes: int
     differs: list[str]
     left: list[str]
-
-
-def go_on(line: Line, recipe: Path, **setting: Any) -> Ended:
-    """Resume; or, where the run had not begun, train again, which the message says."""
-    run = recipe.parent / "run"
-    ended = line.run("resume", run, **setting) if run.is_dir() else line.run("train", recipe, **setting)
-    if ended.code == 2 and ("ended before its run began" in ended.err or "is not a run folder" in ended.err):
-        ended = line.run("train", recipe, **setting)
-    return ended
 
 
 def what_stands(run: Path) -> str:
@@ -57,9 +46,9 @@ def what_stands(run: Path) -> str:
 def finish(line: Line, ground: Ground, recipe: Path, variant: str, killed: Ended) -> Outcome:
     run, stood = recipe.parent / "run", what_stands(recipe.parent / "run")
     assert killed.code == -signal.SIGKILL, killed.err
-    ended = go_on(line, recipe)
+    ended = go_on(line, recipe, run)
     assert ended.code == 0, ended.err
-    return Outcome(stood, 1, differing(digests(run), ground.straight(variant).digests), left_over(run))
+    return Outcome(stood, differing(digests(run), ground.straight(variant).digests), left_over(run))
 
 
 @pytest.mark.parametrize(("variant", "label", "occurrence", "do"), FAST)
@@ -90,7 +79,7 @@ def test_thirty_kills_at_random_moments_and_places(line, ground, tmp_path, capsy
             where, killed = _kill_at_a_place(line, ground, recipe, variant, draw)
         if killed.code == 0:
             rows.append(f"{number + 1:2} {variant:8} {where:60} ended before the kill")
-            outcome = Outcome("all", 0, differing(digests(folder / "run"), ground.straight(variant).digests), [])
+            outcome = Outcome("all", differing(digests(folder / "run"), ground.straight(variant).digests), [])
         else:
             outcome = finish(line, ground, recipe, variant, killed)
         same = "identical" if not outcome.differs else f"DIFFERS: {outcome.differs}"
