@@ -287,6 +287,7 @@ class _StepTrainer(Trainer):
             return
         shutil.rmtree(target, ignore_errors=True)  # a damaged one, which a resume passed over
         self._count_time_and_memory()
+        self.log_file.settle()
         state = json.dumps(self.state.__dict__ | {"log_history": []}, default=str)
         save_checkpoint(
             target,

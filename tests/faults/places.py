@@ -31,6 +31,7 @@ class Fault:
     Attributes:
         folder: Operations within it are counted.
         at: The number of the operation, from 1; 0 for none.
+        label: Instead of a number, the first operation with this label.
         do: ``kill`` before it, ``kill-half`` in the middle of it, ``fill`` the disk, turn it ``read-only``, or
             ``signal``, and go on with it.
         log: Where the label of each operation is written; None for nowhere.
@@ -41,6 +42,7 @@ class Fault:
 
     folder: Path
     at: int = 0
+    label: str = ""
     do: str = "kill"
     log: Path | None = None
     ballast: Path | None = None
@@ -79,9 +81,10 @@ class Places:
         if Places.watching is not self or path is None or not (path + "/").startswith(self.root + "/"):
             return
         self.count += 1
+        name = f"{kind} {label(path[len(self.root) + 1 :])}"
         if self.log is not None:
-            self.write_raw(self.log, f"{kind} {label(path[len(self.root) + 1 :])}\n".encode())
-        if self.count == self.fault.at:
+            self.write_raw(self.log, f"{name}\n".encode())
+        if self.fault.at == self.count or self.fault.label == name:
             self._go_wrong(half)
 
     def _go_wrong(self, half: Callable[[], Any] | None) -> None:

@@ -35,6 +35,11 @@ class Outcome:
     left: list[str]
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def what_stands(run: Path) -> str:
     """What a killed process left, in a few words."""
     steps = [int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*")]
@@ -63,6 +68,30 @@ def test_killed_at_a_place_and_resumed_is_as_if_nothing_had_happened(
 
     assert (outcome.differs, outcome.left) == ([], []), outcome
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_the_lines_before_a_checkpoint_survive_a_power_cut_if_it_does(ground):
+    watched = ("write metrics.jsonl", "fsync metrics.jsonl", "rename checkpoints/step-N")
+    order = [place for place in ground.straight().places if place in watched]
+
+    saved = [at for at, place in enumerate(order) if place == watched[2]]
+
+    assert len(saved) == 4
+    assert all(order[at - 1] == watched[1] for at in saved)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_disk_stays_bounded_over_thirty_kills_in_the_middle_of_a_checkpoint(line, ground, tmp_path):
+    recipe, run, sizes = ground.recipe(tmp_path), tmp_path / "run", []
+    for number in range(KILLS):
+        fault = Fault(folder=run, label="write checkpoints/.partial/random.safetensors", do="kill-half")
+        killed = line.run(*(("resume", run) if number else ("train", recipe)), fault=fault)
+        assert killed.code == -signal.SIGKILL, killed.err
+        sizes.append(size_of(run) + size_of(line.temporary))
+    assert sizes[-1] < 1.2 * sizes[1], sizes
+    assert line.run("resume", run).code == 0
+    assert differing(digests(run), ground.straight().digests) == []
 
 
 @pytest.mark.slow
