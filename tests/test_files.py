@@ -341,6 +341,6 @@ def test_a_folder_that_cannot_be_written_to_cannot_be_locked(number, tmp_path, m
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "mkdir", refused)
-    with pytest.raises(OutputError, match=f"run: cannot be written to: {os.strerror(number)}"):
-        with folder_lock(tmp_path / "run"):
-            pass
+    says = f"run: cannot be written to: {os.strerror(number)}"
+    with pytest.raises(OutputError, match=says), folder_lock(tmp_path / "run"):
+        pass

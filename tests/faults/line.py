@@ -97,6 +97,13 @@ class Started:
             assert time.monotonic() < deadline, f"{path} did not appear"
             time.sleep(0.002)
 
+    def wait_to_say(self, words: str, timeout_s: float = TIMEOUT_S) -> None:
+        """Until words appear on its stderr, or the run ends."""
+        deadline = time.monotonic() + timeout_s
+        while words not in self.said() and self.process.exitcode is None:
+            assert time.monotonic() < deadline, f"{words!r} was not said"
+            time.sleep(0.005)
+
     def said(self) -> str:
         """Its stderr so far."""
         return self._err.read_text(encoding="utf-8", errors="replace")

@@ -18,7 +18,7 @@ class Mounts:
         size_mib: Of the disk.
     """
 
-    def __init__(self, folder: Path, size_mib: int = 24) -> None:
+    def __init__(self, folder: Path, size_mib: int = 96) -> None:
         self.folder = folder
         if shutil.which("unshare") is None:
             pytest.skip("unshare is not installed, so there is no disk to fill")

@@ -11,11 +11,11 @@ from tests.faults.places import Fault, fill
 from tests.faults.runs import differing, digests, go_on, half_written, last_saved, left_over
 
 FAST = [
-    ("write .partial", 1, 0),  # recipe.yaml: before there is a run
+    pytest.param("write .partial", 1, 0, marks=pytest.mark.slow),  # recipe.yaml: before there is a run
     ("write checkpoints/.partial/optimizer.safetensors", 2, 0),
-    ("write export/.partial/model.safetensors", 1, 4096),
+    pytest.param("write export/.partial/model.safetensors", 1, 4096, marks=pytest.mark.slow),
 ]
-PLACES = 40
+PLACES = 24
 
 
 @pytest.fixture
@@ -103,6 +103,7 @@ def test_a_full_cache_is_done_without(line, ground, disk, tmp_path):
     assert differing(digests(tmp_path / "run"), straight.digests) == []
 
 
+@pytest.mark.slow
 def test_a_full_folder_of_temporary_files_is_named_and_no_export_is_blamed(line, ground, disk, tmp_path):
     recipe = ground.recipe(tmp_path)
     at = ground.straight().at("rename export/adapter")

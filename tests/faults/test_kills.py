@@ -18,8 +18,10 @@ KILLS = 30
 FAST = [
     ("lora", "rename data_report.json", 1, "kill"),  # before there is a run
     ("packed", "write checkpoints/.partial/optimizer.safetensors", 2, "kill-half"),
-    ("streamed", "write metrics.jsonl", 6, "kill-half"),
-    ("full", "unlink checkpoints/step-N/state.json", 1, "kill"),  # half of an old checkpoint is removed
+    ("lora", "write metrics.jsonl", 6, "kill-half"),
+    pytest.param("streamed", "write metrics.jsonl", 6, "kill-half", marks=pytest.mark.slow),
+    # Half of an old checkpoint is removed.
+    pytest.param("full", "unlink checkpoints/step-N/state.json", 1, "kill", marks=pytest.mark.slow),
     ("lora", "write probes/.partial", 3, "kill-half"),  # over what was measured on the base
     ("lora", "write export/adapter/.partial", 1, "kill-half"),  # the export stands, its verify.json does not
     ("lora", "write .partial", 9, "kill"),  # the report

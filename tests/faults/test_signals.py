@@ -13,12 +13,13 @@ from tests.faults.runs import differing, digests, go_on, half_written, last_save
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 MOMENTS = 16
+FAST = ("measuring the base", "a step", "export")
 # What a run is doing, the place it has come to, and the words that the person reads.
 CASES = [
     ("preparing data", "create .lock", 1, (TERM,), "nothing was trained yet", "Run the same command again."),
     ("measuring the base", "mkdir probes", 1, (INT,), "no step is saved yet", "ftkit resume"),
-    ("first step", "write metrics.jsonl", 2, (TERM,),
-     "stopped after step 1 of 8; everything is saved", "ftkit resume"),
+    ("a step", "write metrics.jsonl", 2, (TERM,),
+     "stopped after step 2 of 8; everything is saved", "ftkit resume"),
     ("checkpoint", "write checkpoints/.partial/random.safetensors", 1, (INT, INT),
      "interrupted; no step is saved yet", "ftkit resume"),
     ("answers", "create .partial", 7, (INT,), "everything up to step 8 is saved", "ftkit resume"),
@@ -28,7 +29,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("label", "occurrence", "signals", "saved", "go_on_with"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
+    ("label", "occurrence", "signals", "saved", "go_on_with"),
+    [pytest.param(*case[1:], id=case[0], marks=[] if case[0] in FAST else [pytest.mark.slow]) for case in CASES],
 )
 def test_an_interrupted_run_says_what_is_saved_and_goes_on_as_if_it_had_not_been(
     label, occurrence, signals, saved, go_on_with, line, ground, tmp_path
@@ -48,6 +50,7 @@ def test_an_interrupted_run_says_what_is_saved_and_goes_on_as_if_it_had_not_been
     assert differing(digests(run), ground.straight().digests) == []
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_last_step_is_not_lost(line, ground, tmp_path):
     at = ground.straight().at("write checkpoints/.partial/.partial", occurrence=7)
     recipe, run = ground.recipe(tmp_path), tmp_path / "run"

@@ -80,7 +80,7 @@ def remove_row(path):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
 
 
-@pytest.mark.parametrize("variant", ["lora", "streamed"])
+@pytest.mark.parametrize("variant", ["lora", pytest.param("streamed", marks=pytest.mark.slow)])
 def test_other_data_between_a_kill_and_a_resume_is_refused(variant, line, ground, tmp_path):
     run, rows = killed_after_step_4(line, ground, tmp_path, variant), tmp_path / "rows.jsonl"
     original, metrics = rows.read_bytes(), (run / "metrics.jsonl").read_bytes()
@@ -98,7 +98,7 @@ def test_other_data_between_a_kill_and_a_resume_is_refused(variant, line, ground
     assert differing(digests(run), ground.straight(variant).digests) == []
 
 
-@pytest.mark.parametrize("change", [keep_size_and_time, append], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", [keep_size_and_time, pytest.param(append, marks=pytest.mark.slow)])
 def test_data_that_changes_while_training_goes_on_is_not_trained_on(change, line, ground, tmp_path):
     ground.straight()
     recipe, run = ground.recipe(tmp_path), tmp_path / "run"
@@ -112,7 +112,8 @@ def test_data_that_changes_while_training_goes_on_is_not_trained_on(change, line
     assert differing(digests(run), ground.straight().digests) == []
 
 
-@pytest.mark.parametrize("change", [keep_size_and_time, append], ids=lambda change: change.__name__)
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [keep_size_and_time, append])
 def test_a_stream_whose_file_changes_stops_clearly_or_was_read_before(change, line, ground, tmp_path):
     recipe, run = ground.recipe(tmp_path, "streamed"), tmp_path / "run"
     original = (tmp_path / "rows.jsonl").read_bytes()
@@ -132,7 +133,10 @@ def test_a_stream_whose_file_changes_stops_clearly_or_was_read_before(change, li
 # Two trainers
 
 
-@pytest.mark.parametrize(("first", "second"), [("train", "train"), ("train", "resume"), ("resume", "resume")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("train", "resume"), *(pytest.param(one, one, marks=pytest.mark.slow) for one in ("train", "resume"))],
+)
 def test_of_two_trainers_on_one_folder_one_goes_on_and_the_other_touches_nothing(
     first, second, line, ground, tmp_path
 ):
@@ -142,7 +146,7 @@ def test_of_two_trainers_on_one_folder_one_goes_on_and_the_other_touches_nothing
         killed_after_step_4(line, ground, tmp_path)
     words = {"train": ("train", recipe), "resume": ("resume", run)}
     began = line.start(*words[first])
-    began.wait_for(run / "metrics.jsonl")
+    began.wait_to_say("parameters train")
     os.kill(began.pid, signal.SIGSTOP)  # in the middle of its work, so that nothing moves but by the other
     before = snapshot(run)
 
@@ -158,6 +162,7 @@ def test_of_two_trainers_on_one_folder_one_goes_on_and_the_other_touches_nothing
     assert differing(digests(run), ground.straight().digests) == []
 
 
+@pytest.mark.slow
 def test_of_many_trainers_at_once_exactly_one_goes_on(line, ground, tmp_path):
     ground.straight()
     run = killed_after_step_4(line, ground, tmp_path)
@@ -192,6 +197,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(line, gro
     assert "parameters train" not in ended.err
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_turns_read_only_stops_the_run_and_a_resume_until_it_is_writable_again(
     line, ground, disk, tmp_path
 ):
@@ -217,7 +223,10 @@ def test_a_run_folder_that_turns_read_only_stops_the_run_and_a_resume_until_it_i
 # Memory
 
 
-@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(
+    "error",
+    ["RuntimeError", *(pytest.param(name, marks=pytest.mark.slow) for name in ERRORS if name != "RuntimeError")],
+)
 def test_too_little_memory_says_what_needs_less_and_a_resume_with_more_is_identical(error, line, ground, tmp_path):
     recipe, run = ground.recipe(tmp_path), tmp_path / "run"
     # Passes 1 to 13 are the first epoch; the 16th is in the fifth step.
