@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftkit.export.manifest import file_problems, read_manifest
+from ftkit.export.manifest import list_files
 from ftkit.files import sha256_file
 from ftkit.train.checkpoint import checkpoints_in, is_whole, step_of
 from tests.faults.line import Ended, Line
@@ -156,7 +156,8 @@ def half_written(run: Path) -> list[str]:
     """What looks finished in a run folder and is not."""
     found = [str(path) for path in checkpoints_in(run / "checkpoints") if not is_whole(path)]
     for export in (run / "export").glob("[!.]*"):
-        found += [str(problem) for problem in file_problems(export, read_manifest(export))]
+        if list_files(export) != _json(export / "manifest.json")["files"]:
+            found.append(str(export))
     return found + left_over(run)
 
 
