@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,14 +52,14 @@ def prepare_stream(
             row is reached.
     """
     _require_local(settings)
+    parts = [part for part in parts_of(settings) if part.role == "train"]
+    before = _states(parts)  # ahead of the first rows: they and the stream are of the same file
     whole = settings.model_copy(update={"near_duplicates": False})
     first = prepare(whole, encoder, seed=seed, progress=progress, first_rows=FIRST_ROWS)
     assert isinstance(first.train, StoredExamples) and isinstance(first.validation, StoredExamples)
-    parts = [part for part in parts_of(settings) if part.role == "train"]
     fraction = settings.validation if isinstance(settings.validation, (int, float)) else 0.0
     limit, held = int(fraction * 2**64), first.validation.group_keys if fraction else set()
     shared = Encoder(encoder)
-    before = {file.path: _state(file.path) for part in parts for file in open_files(part.source)}
 
     def open_sources() -> list[Opened]:
         return [opened for part in parts for opened in _open(part, shared, settings, before)]
@@ -75,6 +76,14 @@ def prepare_stream(
     marks = [_fingerprint(file) for part in parts for file in open_files(part.source)]
     report = replace(first.report, digest=sha256_json([first.report.digest, marks]), streamed=True)
     return replace(first, train=train, report=report)
+
+
+def _states(parts: Sequence[Part]) -> dict[Path, _State]:
+    found: dict[Path, _State] = {}
+    for part in parts:
+        with contextlib.suppress(DataError):  # said with all the others when the first rows are read
+            found |= {file.path: _state(file.path) for file in open_files(part.source)}
+    return found
 
 
 def _open(part: Part, encoder: Encoder, settings: DataSection, before: Mapping[Path, _State]) -> list[Opened]:

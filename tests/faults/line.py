@@ -86,9 +86,8 @@ class Started:
         if self.process.exitcode is None:
             self.send(signal.SIGKILL)
             self.process.join()
-            raise AssertionError(f"did not end within {timeout_s} s:\n{self._err.read_text()}")
-        out, err = (path.read_text(encoding="utf-8", errors="replace") for path in (self._out, self._err))
-        return Ended(self.process.exitcode, out, err, time.monotonic() - self._began)
+            raise AssertionError(f"did not end within {timeout_s} s:\n{_text(self._err)}")
+        return Ended(self.process.exitcode, _text(self._out), _text(self._err), time.monotonic() - self._began)
 
     def wait_for(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
         """Until a file or folder appears, or the run ends."""
@@ -106,7 +105,12 @@ class Started:
 
     def said(self) -> str:
         """Its stderr so far."""
-        return self._err.read_text(encoding="utf-8", errors="replace")
+        return _text(self._err)
+
+
+def _text(path: Path) -> str:
+    """What was printed; a run that was killed at once had not even begun to."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 class Line:

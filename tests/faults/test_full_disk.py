@@ -84,7 +84,7 @@ def test_a_disk_that_fills_up_at_any_write(line, ground, tmp_path, capsys):
         said = next((text for text in ended.err.splitlines() if "the disk is full" in text), "went on to its end")
         said = said.replace(str(folder / "disk"), "DISK")
         with capsys.disabled():
-            print(f"\n{label:55} exit {ended.code}  {said}  {faults or 'identical'}", end="")
+            print(f"\n{label:55} exit {ended.code}  {said}  {faults or 'identical'}", end="", flush=True)
         wrong += [(label, faults)] if faults or (label.startswith("write ") and ended.code not in (0, 4)) else []
 
     assert wrong == []

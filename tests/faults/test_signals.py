@@ -91,7 +91,9 @@ def test_signals_at_random_moments(line, ground, tmp_path, capsys):
         said = next((text for text in ended.err.splitlines() if "saved" in text or "trained yet" in text), "")
         with capsys.disabled():
             name = f"{which.name}{' twice' if twice else ''} after {after_s:.2f} s"
-            print(f"\n{name:30} exit {ended.code:3} step {step}  {said:65} {faults or 'identical'}", end="")
+            print(
+                f"\n{name:30} exit {ended.code:3} step {step}  {said:65} {faults or 'identical'}", end="", flush=True
+            )
         wrong += faults
 
     assert wrong == []
