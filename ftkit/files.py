@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from ftkit.errors import OutputError, ResourceError
 from ftkit.units import format_bytes
 
 CHUNK_BYTES = 1 << 20
 PARTIAL_PREFIX = ".partial-"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+# safetensors and tokenizers write in Rust, and what they raise has the system's number in its text alone.
+_NUMBER = re.compile(r"\(os error (\d+)\)")
 
 
 def sha256_file(path: Path) -> str:
@@ -194,23 +200,66 @@ def require_space(folder: Path, needed_bytes: int) -> None:
         )
 
 
+def error_number(error: BaseException) -> int | None:
+    """The operating system's number of an error, such as ``errno.ENOSPC``; None where it is no such error."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = _NUMBER.search(str(error))
+    return int(found[1]) if found else None
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what a killed process left half-written, anywhere below a folder that this process holds."""
+    for root, folders, names in os.walk(folder):
+        for name in [name for name in folders if name.startswith(PARTIAL_PREFIX)]:
+            folders.remove(name)
+            shutil.rmtree(Path(root) / name, ignore_errors=True)
+        for name in [name for name in names if name.startswith(PARTIAL_PREFIX)]:
+            (Path(root) / name).unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold a folder for this process; the operating system lets go when the process dies.
 
     Raises:
-        OutputError: Another process holds it.
+        OutputError: Another process holds it, or nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{folder}: another process is working in this folder",
-                fix="Wait for it to end, or choose another output.",
-            ) from None
+    try:
+        stream = _opened_lock(folder)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        raise OutputError(
+            f"{folder}: cannot be written to: {error.strerror}", fix="Make it writable, or choose another output."
+        ) from None
+    with stream:
         yield
+
+
+def _opened_lock(folder: Path) -> TextIO:
+    """The folder's lock file, locked."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with contextlib.ExitStack() as stack:
+            path = folder / ".lock"
+            try:
+                stream = stack.enter_context(path.open("a"))
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Who held it before may have removed it, with the folder: then this lock is of no file.
+                held = path.stat().st_ino == os.fstat(stream.fileno()).st_ino
+            except FileNotFoundError:
+                held = False
+            except BlockingIOError:
+                raise OutputError(
+                    f"{folder}: another process is working in this folder",
+                    fix="Wait for it to end, or choose another output.",
+                ) from None
+            if held:
+                stack.pop_all()
+                return stream
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -17,10 +18,13 @@ import pytest
 from ftkit import files
 from ftkit.errors import OutputError, ResourceError
 from ftkit.files import (
+    PARTIAL_PREFIX,
+    error_number,
     files_in,
     folder_lock,
     inside,
     new_folder,
+    remove_partials,
     require_empty,
     require_space,
     sha256_file,
@@ -287,3 +291,56 @@ def test_files_are_listed_sorted_and_relative(tmp_path):
         (tmp_path / name).touch()
 
     assert files_in(tmp_path) == ["a/b", "a/c", "b"]
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.EROFS, "x"), errno.EROFS),
+        (Exception("No space left on device (os error 28)"), errno.ENOSPC),
+        (ValueError("os error 28"), None),
+        (OSError("no number"), None),
+    ],
+)
+def test_the_number_of_a_system_error_is_found_in_texts_of_rust_libraries_too(error, number):
+    assert error_number(error) == number
+
+
+def test_partials_are_removed_wherever_they_are_and_nothing_else_is(tmp_path):
+    for name in ("a", "export/x/verify.json", f"export/x/{PARTIAL_PREFIX}1", f"{PARTIAL_PREFIX}2/deep/file"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+
+    remove_partials(tmp_path)
+
+    assert files_in(tmp_path) == ["a", "export/x/verify.json"]
+    assert not (tmp_path / f"{PARTIAL_PREFIX}2").exists()
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_again(tmp_path, monkeypatch):
+    real, calls = fcntl.flock, []
+
+    def flock(stream, how):
+        calls.append(how)
+        if len(calls) == 1:  # as a process does that held the folder and leaves nothing of it
+            (tmp_path / "run" / ".lock").unlink()
+            (tmp_path / "run").rmdir()
+        real(stream, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with folder_lock(tmp_path / "run"):
+        assert len(calls) == 2
+        with pytest.raises(OutputError, match="another process"), folder_lock(tmp_path / "run"):
+            pass
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_folder_that_cannot_be_written_to_cannot_be_locked(number, tmp_path, monkeypatch):
+    def refused(self, *args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    says = f"run: cannot be written to: {os.strerror(number)}"
+    with pytest.raises(OutputError, match=says), folder_lock(tmp_path / "run"):
+        pass

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ftkit.errors import FtkitError, Interrupted, OutputError, ResourceError
+from ftkit.files import FULL, READ_ONLY, error_number
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only on stderr.")]
@@ -49,13 +50,15 @@ def guarded(command: Callable[[], None], *, as_json: bool, debug: bool) -> int:
         return _report(error, as_json=as_json)
     except KeyboardInterrupt:
         return _report(Interrupted("interrupted"), as_json=as_json)
-    except OSError as error:
-        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    except Exception as error:
+        number = error_number(error)
+        if debug or number not in FULL + READ_ONLY:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        kind = ResourceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError
+        place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        kind = ResourceError if number in FULL else OutputError
         fault = kind(
-            f"{place}{error.strerror}", fix="Free some space or choose another place; nothing was left half-written."
+            f"{place}{os.strerror(number)}",
+            fix="Free some space or choose another place; nothing was left half-written.",
         )
         return _report(fault, as_json=as_json)
 

@@ -177,14 +177,14 @@ def _read_group(
     size = sum(facts.size for facts in before.values())
 
     def build(writer: StoreWriter) -> dict[str, object]:
-        faults = 0
+        noted, faults = Gathered(), 0  # of this try: where the disk of the cache is full, there is another
         rows, styles = [], []
         for number, file in enumerate(files):
             done, style = 0, "line"
             blocks = read_blocks(file) if first_rows is None else _first(read_blocks(file), first_rows)
             for block, arrays in pool.read(blocks, settings, file.name, small=size < SMALL_BYTES):
                 problems = [*block.problems, *arrays.problems]
-                found.note(problems)
+                noted.note(problems)
                 faults += len(problems)
                 done += len(arrays.arrays["rows"])
                 style = block.style
@@ -195,6 +195,8 @@ def _read_group(
             meter.next(before[file].size)
         _require_unchanged(before)
         if faults:
+            found.note(noted.problems)
+            found.unlisted += noted.unlisted
             raise NotWorthKeepingError
         return {"rows_of_files": rows, "styles": styles, "format": settings.format}
 
@@ -224,11 +226,11 @@ class _Facts:
     """A file before it is read.
 
     Attributes:
-        state: What the system says of it: size, time of change, which file it is.
+        state: What the system says of it: size, times of change (the second one cannot be set), which file it is.
         digest: SHA-256 of its bytes; empty where nothing is filed under it.
     """
 
-    state: tuple[int, int, int]
+    state: tuple[int, int, int, int]
     digest: str
 
     @property
@@ -254,9 +256,9 @@ def _require_unchanged(before: dict[DataFile, _Facts]) -> None:
             raise DataError(f"{file.name}: changed while it was being read", fix="Try again when it is complete.")
 
 
-def _state(path: Path) -> tuple[int, int, int]:
+def _state(path: Path) -> tuple[int, int, int, int]:
     facts = path.stat()
-    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
 def _size(path: Path) -> int:

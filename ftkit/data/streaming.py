@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from ftkit.data.prepare import PreparedData, parts_of, prepare
 from ftkit.data.sources import Block, DataFile, open_files, read_blocks
 from ftkit.data.stored import StoredExamples
 from ftkit.data.stream import Opened, StreamedExamples
-from ftkit.errors import DataError
-from ftkit.files import sha256_json
+from ftkit.errors import DataError, Problem
+from ftkit.files import sha256_file, sha256_json
 from ftkit.recipe import DataSection
 
-_State = tuple[int, int] | None
+_State = tuple[int, int, int, int] | None
+WHOLE_BYTES = 1 << 30  # files up to this size are known by all their bytes
+PARTS, PART_BYTES = 256, 1 << 20  # and larger ones by so many parts
 FIRST_ROWS = 10_000  # of each file: what the report and the validation split are made of
 
 
@@ -48,14 +52,14 @@ def prepare_stream(
             row is reached.
     """
     _require_local(settings)
+    parts = [part for part in parts_of(settings) if part.role == "train"]
+    before = _states(parts)  # ahead of the first rows: they and the stream are of the same file
     whole = settings.model_copy(update={"near_duplicates": False})
     first = prepare(whole, encoder, seed=seed, progress=progress, first_rows=FIRST_ROWS)
     assert isinstance(first.train, StoredExamples) and isinstance(first.validation, StoredExamples)
-    parts = [part for part in parts_of(settings) if part.role == "train"]
     fraction = settings.validation if isinstance(settings.validation, (int, float)) else 0.0
     limit, held = int(fraction * 2**64), first.validation.group_keys if fraction else set()
     shared = Encoder(encoder)
-    before = {file.path: _state(file.path) for part in parts for file in open_files(part.source)}
 
     def open_sources() -> list[Opened]:
         return [opened for part in parts for opened in _open(part, shared, settings, before)]
@@ -69,9 +73,17 @@ def prepare_stream(
         seed=seed,
         first_lengths=np.asarray(first.train.lengths),
     )
-    sizes = [(file.name, file.path.stat().st_size) for part in parts for file in open_files(part.source)]
-    report = replace(first.report, digest=sha256_json([first.report.digest, sizes]), streamed=True)
+    marks = [_fingerprint(file) for part in parts for file in open_files(part.source)]
+    report = replace(first.report, digest=sha256_json([first.report.digest, marks]), streamed=True)
     return replace(first, train=train, report=report)
+
+
+def _states(parts: Sequence[Part]) -> dict[Path, _State]:
+    found: dict[Path, _State] = {}
+    for part in parts:
+        with contextlib.suppress(DataError):  # said with all the others when the first rows are read
+            found |= {file.path: _state(file.path) for file in open_files(part.source)}
+    return found
 
 
 def _open(part: Part, encoder: Encoder, settings: DataSection, before: Mapping[Path, _State]) -> list[Opened]:
@@ -104,13 +116,33 @@ def _require_unchanged(file: DataFile, before: Mapping[Path, _State]) -> None:
         )
 
 
+def _fingerprint(file: DataFile) -> tuple[int, str]:
+    """Size, and the SHA-256 of all bytes; of a large file, of parts from its beginning to its end.
+
+    Rows beyond the first ones are in no report, and a resume that met others would not know. Reading all of a file
+    that is streamed because of its size could take longer than the training.
+    """
+    try:
+        size = file.path.stat().st_size
+        if size <= WHOLE_BYTES:
+            return size, sha256_file(file.path)
+        digest, step = hashlib.sha256(), (size - PART_BYTES) // (PARTS - 1)
+        with file.path.open("rb") as stream:
+            for number in range(PARTS):
+                stream.seek(number * step)
+                digest.update(stream.read(PART_BYTES))
+    except OSError as error:
+        raise DataError(Problem(where=file.name, what=f"cannot be read: {error.strerror or error}")) from None
+    return size, digest.hexdigest()
+
+
 def _state(path: Path) -> _State:
-    """Size and time of change; of a file that is gone, neither."""
+    """Size, times of change (the second one cannot be set), and which file it is; None of a file that is gone."""
     try:
         facts = path.stat()
     except OSError:
         return None
-    return facts.st_size, facts.st_mtime_ns
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
 def _require_local(settings: DataSection) -> None:

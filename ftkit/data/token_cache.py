@@ -23,7 +23,7 @@ from ftkit.cache import cache_folder
 from ftkit.data.block import BlockSettings
 from ftkit.data.store import DamagedStoreError, StoreWriter, TokenStore
 from ftkit.errors import ResourceError, UsageError
-from ftkit.files import PARTIAL_PREFIX, new_folder, sha256_json
+from ftkit.files import FULL, PARTIAL_PREFIX, READ_ONLY, new_folder, sha256_json
 from ftkit.units import format_bytes
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def cached(key: str, build: Build) -> TokenStore:
     """The store of this key, made if it is missing or damaged.
 
     Two processes that want the same store do not both make it: the second waits. Where the cache cannot be written
-    to, the store lives in a temporary folder until this process ends.
+    to, or its disk is full, the store lives in a temporary folder until this process ends.
 
     Args:
         key: From `token_key`.
@@ -76,7 +76,7 @@ def cached(key: str, build: Build) -> TokenStore:
     folder = tokens_folder() / key[:32]
     limit = _limit_bytes()
     try:
-        with _saying_what_is_short(), _turn(folder):
+        with _saying_open_files(), _turn(folder):
             store = _open(folder)
             if store is None:
                 with new_folder(folder) as partial:
@@ -86,26 +86,33 @@ def cached(key: str, build: Build) -> TokenStore:
             else:
                 os.utime(folder)  # read lately, for _make_room
             return store
-    except PermissionError:
-        pass
     except OSError as error:
-        if error.errno != errno.EROFS:
+        if error.errno not in READ_ONLY + FULL:
             raise
-    log.warning("%s cannot be written to, so tokens are not kept", tokens_folder())
+        reason = "is on a full disk" if error.errno in FULL else "cannot be written to"
+    log.warning("%s %s, so tokens are not kept", tokens_folder(), reason)
     return temporary(build)
 
 
 @contextlib.contextmanager
-def _saying_what_is_short() -> Iterator[None]:
+def _saying_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f"{tokens_folder()} or {tempfile.gettempdir()}"
-            raise ResourceError(
-                f"{where}: the disk is full while tokens are written",
-                fix="Free some space, or name a folder on another disk in FTKIT_TOKEN_CACHE.",
-            ) from None
+        if error.errno not in FULL:
+            raise
+        where = f"{tokens_folder()} and {tempfile.gettempdir()}"
+        raise ResourceError(
+            f"{where}: the disk is full while tokens are written",
+            fix="Free some space, or name a folder on another disk in FTKIT_TOKEN_CACHE.",
+        ) from None
+
+
+@contextlib.contextmanager
+def _saying_open_files() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise ResourceError(
                 "the system lets this process open no more files",
@@ -136,7 +143,7 @@ def temporary(build: Build) -> TokenStore:
     Raises:
         ResourceError: The disk is full.
     """
-    with _saying_what_is_short(), tempfile.TemporaryDirectory(prefix="ftkit-tokens-") as name:
+    with _saying_full(), _saying_open_files(), tempfile.TemporaryDirectory(prefix="ftkit-tokens-") as name:
         _fill(Path(name), build)
         # The store keeps its files open, so they outlive their names and vanish with this process.
         return TokenStore(Path(name))

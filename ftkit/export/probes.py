@@ -22,7 +22,7 @@ from ftkit.data.example import TokenizedExample
 from ftkit.data.render import render_chat
 from ftkit.data.sample import Turn
 from ftkit.evaluate.generation import greedy_config, without_own_settings
-from ftkit.files import write_text
+from ftkit.files import PARTIAL_PREFIX, write_text
 
 MAX_TEXTS = 8
 MAX_TOKENS = 256
@@ -68,7 +68,10 @@ class Probes:
         tensors: dict[str, Tensor] = {}
         for name, series in (("base", self.base), ("trained", self.trained), ("top", self.top)):
             tensors |= {f"{name}.{index}": value.contiguous() for index, value in enumerate(series)}
-        save_file(tensors, folder / "logits.safetensors")
+        # Written anew when the trained model is measured, over what a resume would read.
+        partial = folder / f"{PARTIAL_PREFIX}logits"
+        save_file(tensors, partial)
+        partial.replace(folder / "logits.safetensors")
         plain = {key: getattr(self, key) for key in ("ids", "positions", "prompts", "greedy", "margins")}
         write_text(folder / "probes.json", json.dumps(plain))
 

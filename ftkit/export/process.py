@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftkit.errors import ModelError
+from ftkit.errors import ModelError, ResourceError
 
 PROCESS = Path(__file__).with_name("verify_process.py")
 TIMEOUT_S = 1800
@@ -49,6 +52,7 @@ def read_alone(job: dict[str, Any], script: Path = PROCESS) -> Iterator[Path]:
 
     Raises:
         ModelError: It ended with an error.
+        ResourceError: The disk with the temporary files is full, or memory did not suffice.
         TimeoutExpired: It did not end.
     """
     with tempfile.TemporaryDirectory(prefix="ftkit-verify-") as scratch:
@@ -57,5 +61,17 @@ def read_alone(job: dict[str, Any], script: Path = PROCESS) -> Iterator[Path]:
         done = run_alone([script, written, scratch], TIMEOUT_S)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
+            _require_machine(done.returncode, done.stderr, scratch)
             raise ModelError(lines[-1] if lines else f"the process ended with status {done.returncode}")
         yield Path(scratch)
+
+
+def _require_machine(code: int, errors: str, scratch: str) -> None:
+    """What the machine is short of says nothing about the export, which would else count as one that fails."""
+    if os.strerror(errno.ENOSPC) in errors or os.strerror(errno.EDQUOT) in errors:
+        raise ResourceError(
+            f"{Path(scratch).parent}: the disk is full while an export is verified",
+            fix="Free some space, or name a folder on another disk in TMPDIR.",
+        )
+    if code == -signal.SIGKILL or "MemoryError" in errors or "can't allocate memory" in errors:
+        raise ResourceError("memory did not suffice to verify an export", fix="Free some memory.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ftkit.errors import FtkitError, MissingPartError, VerificationError
+from ftkit.errors import FtkitError, MissingPartError, ResourceError, VerificationError
 from ftkit.export.base import find_export_base
 from ftkit.export.checks import (
     Check,
@@ -35,7 +34,7 @@ from ftkit.export.probes import Probes
 from ftkit.export.targets import TARGETS
 from ftkit.export.token_contract import TokenContract, read_contract
 from ftkit.export.write import VERIFICATION
-from ftkit.files import write_json
+from ftkit.files import FULL, READ_ONLY, error_number, write_json
 from ftkit.methods import ADAPTER_LOADERS, check_adapter
 from ftkit.models.find import BaseModel
 from ftkit.models.tokenizer import load_tokenizer
@@ -82,8 +81,11 @@ def verify_export(folder: Path, *, base: Path | None = None) -> Verification:
         checks.append(check_base(found, manifest))
     checks += _check_behaviour(folder, manifest, found)
     outcome = Verification(passed=all(check.passed for check in checks), checks=tuple(checks))
-    with contextlib.suppress(PermissionError, OSError):  # a read-only medium can still be verified
+    try:
         write_json(folder / VERIFY, outcome.to_dict())
+    except OSError as error:
+        if error.errno not in READ_ONLY:  # a read-only medium can still be verified
+            raise
     return outcome
 
 
@@ -106,7 +108,7 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         asked = None if texts is None else texts.questions()
         measured = measure(_artefact(folder, manifest, base), probes, wanted, asked)
         found = measured.texts
-    except MissingPartError:
+    except (MissingPartError, ResourceError):
         raise  # it says nothing about the export
     except (
         FtkitError,
@@ -117,6 +119,8 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         SafetensorError,
         subprocess.TimeoutExpired,
     ) as error:
+        if error_number(error) in FULL:
+            raise  # nor does a disk without room for what its reader is told
         first = Check(name="loads", passed=False, detail=str(error))
         return [first, *(Check(name=name, passed=False, detail="not run: it does not load") for name in names[1:])]
     is_int8 = bool(manifest.quantization and manifest.quantization.get("load_in_8bit"))

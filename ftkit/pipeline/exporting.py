@@ -27,6 +27,7 @@ from ftkit.recipe import ExportSection, Recipe, recipe_digest
 from ftkit.recipe.sections import EXPORT_DTYPES
 from ftkit.train.checkpoint import (
     by_validation_loss,
+    checkpoints_in,
     is_whole,
     load_method_state,
     load_trainable,
@@ -197,7 +198,7 @@ def choose_checkpoint(folder: RunFolder, wanted: str = "last") -> Path:
         UsageError: There is no such one.
         OutputError: It is damaged or gone.
     """
-    kept = {step_of(found): found for found in sorted(folder.checkpoints.glob("step-*"))}
+    kept = {step_of(found): found for found in checkpoints_in(folder.checkpoints)}
     if wanted == "last":
         newest = newest_checkpoint(folder.checkpoints)
         if newest is None:

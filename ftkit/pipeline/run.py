@@ -21,11 +21,12 @@ from ftkit.pipeline.answers import AnswerSet, answer_questions, choose_questions
 from ftkit.pipeline.estimate import Estimate, estimate
 from ftkit.pipeline.exporting import describe_trained, finish_exports, require_exports
 from ftkit.pipeline.identity import identity, require_unchanged, restore_environment
+from ftkit.pipeline.mishaps import saying_what_is_saved
 from ftkit.pipeline.result import result_document, write_samples
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
 from ftkit.recipe import Recipe
-from ftkit.report.page import write_report
+from ftkit.report.page import REPORT, write_report
 from ftkit.train.checkpoint import newest_checkpoint, remove_newer_checkpoints, step_of
 from ftkit.train.isolation import Packing, choose_packing, isolates
 from ftkit.train.metrics_log import MetricsLog
@@ -65,7 +66,7 @@ def run(recipe: Recipe, *, quiet: bool = False) -> FinishedRun:
     show_notices(quiet=quiet)
     recipe = recipe.resolved()
     folder = RunFolder(Path(recipe.output or ""))
-    with _claimed(folder):
+    with saying_what_is_saved(folder), _claimed(folder):
         session = open_session(recipe)
         require_exports(session, session.recipe.export or ())
         data = session.prepare_data()
@@ -87,10 +88,15 @@ def resume(path: str | Path, *, quiet: bool = False) -> FinishedRun:
     recipe = folder.recipe()
     if folder.has("result.json"):
         result = folder.read("result.json")
+        if not folder.has(REPORT):  # it was killed between the two
+            with saying_what_is_saved(folder), folder_lock(folder.path):
+                write_report(folder.path)
+                folder.tidy()
         _require_verified(result)
         log.info("%s is finished; there is nothing to resume", folder.path)
         return FinishedRun(folder=folder.path, result=result)
-    with folder_lock(folder.path):
+    with saying_what_is_saved(folder), folder_lock(folder.path):
+        folder.tidy()
         restore_environment(folder)
         # Templates that write the date must render today what they rendered when the run began.
         session = open_session(recipe, today=folder.began())
@@ -105,15 +111,17 @@ def _claimed(folder: RunFolder) -> Iterator[None]:
     existed = folder.path.exists()
     if folder.path.is_file():
         folder.require_fresh()
-    try:
-        with folder_lock(folder.path):
+    with folder_lock(folder.path):
+        try:
             folder.require_fresh()
             yield
-    finally:
-        if not existed and folder.path.is_dir() and not folder.is_run():
-            (folder.path / ".lock").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # something of somebody else's is in it
-                folder.path.rmdir()
+        finally:
+            # While it is held: afterwards, the lock removed might be another process's.
+            folder.abandon_start()
+            if not existed and not folder.is_run():
+                (folder.path / ".lock").unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # something of somebody else's is in it
+                    folder.path.rmdir()
 
 
 def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder) -> FinishedRun:

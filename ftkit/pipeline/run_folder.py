@@ -9,10 +9,11 @@ from typing import Any
 
 from ftkit.data.report import DataReport
 from ftkit.errors import OutputError, UsageError
-from ftkit.files import write_json, write_text
+from ftkit.files import remove_partials, write_json, write_text
 from ftkit.recipe import Recipe, decisive_values, dump_recipe, load_recipe, recipe_differences, recipe_digest
 
 LOCK = ".lock"
+STARTING = ".starting"  # stands in the folder while what makes it a run is written
 _DAMAGED = "The run is damaged; train into another output."
 
 
@@ -57,12 +58,14 @@ class RunFolder:
         """
         if self.path.is_file():
             raise OutputError(f"{self.path}: is a file, not a folder", fix="Choose another output.")
+        self.abandon_start()
         if self.path.is_dir() and any(entry.name != LOCK for entry in self.path.iterdir()):
             hint = f"`ftkit resume {self.path}` goes on with it; else choose" if self.is_run() else "Choose"
             raise OutputError(f"{self.path}: exists and is not empty", fix=f"{hint} another output=FOLDER.")
 
     def start(self, recipe: Recipe, report: DataReport, identity: dict[str, Any], today: datetime.date) -> None:
         """Write down what this run is; run.json last, as it marks the folder as a run."""
+        (self.path / STARTING).touch()
         write_text(self.recipe_file, dump_recipe(recipe))
         write_json(self.path / "data_report.json", report.to_dict())
         facts = {
@@ -72,6 +75,19 @@ class RunFolder:
             "began": today.isoformat(),
         }
         write_json(self.path / "run.json", facts | identity)
+        (self.path / STARTING).unlink()
+
+    def abandon_start(self) -> None:
+        """Remove what `start` left that came to no end, if it did; the caller holds the folder."""
+        if (self.path / STARTING).is_file() and not self.is_run():
+            self.recipe_file.unlink(missing_ok=True)
+            (self.path / "data_report.json").unlink(missing_ok=True)
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a killed process left half-written; the caller holds the folder."""
+        remove_partials(self.path)
+        (self.path / STARTING).unlink(missing_ok=True)
 
     def began(self) -> datetime.date | None:
         """The day on which the run began; None for runs of before this was written down."""
@@ -86,6 +102,8 @@ class RunFolder:
             OutputError: It was changed since the run began.
         """
         if not self.is_run():
+            if (self.path / STARTING).is_file():
+                raise UsageError(f"{self.path}: ended before its run began", fix="Run the same `ftkit train` again.")
             raise UsageError(f"{self.path}: is not a run folder", fix="Name a folder that `ftkit train` wrote.")
         recipe = load_recipe(self.recipe_file)
         before = self.read("run.json")

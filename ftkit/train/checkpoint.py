@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,10 +27,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ftkit.files import files_in, inside, new_folder, sha256_file, write_json
+from ftkit.notices import log
 from ftkit.train.spec import TrainingHooks
 
 MANIFEST = "checkpoint.json"
-NEEDED = ("trained.safetensors", "optimizer.safetensors", "random.safetensors", "state.json")
+ALWAYS = ("trained.safetensors", "optimizer.safetensors", "random.safetensors", "state.json", "trainer_state.json")
+_NAME = re.compile(r"step-\d{8,}")
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:
@@ -80,31 +83,59 @@ def step_of(checkpoint: Path) -> int:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint whose bytes are those that were written; damaged ones are passed over."""
-    for candidate in sorted(folder.glob("step-*"), reverse=True):
-        if is_whole(candidate):
+    """The newest checkpoint whose bytes are those that were written; damaged ones are passed over with a warning."""
+    passed_over = False
+    for candidate in reversed(checkpoints_in(folder)):
+        fault = fault_of(candidate)
+        if fault is None:
+            if passed_over:
+                log.warning("going back to step %d", step_of(candidate))
             return candidate
+        log.warning("%s: is damaged and passed over: %s", candidate, fault)
+        passed_over = True
+    if passed_over:
+        log.warning("%s: no checkpoint is whole; a resume starts over", folder)
+    return None
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Every checkpoint, whole or not, in the order of their steps; what has another name is none."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if _NAME.fullmatch(path.name) and path.is_dir()), key=step_of)
+
+
+def fault_of(checkpoint: Path) -> str | None:
+    """The first thing that is not as it was written; None for a whole checkpoint."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        listed = [(name, facts["size"], facts["sha256"]) for name, facts in files.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"{MANIFEST} is missing or unreadable"
+    if missing := [name for name in ALWAYS if name not in files]:
+        return f"{MANIFEST} does not list {missing[0]}"
+    for name, size, digest in listed:
+        try:
+            file = inside(checkpoint, name)  # for a name could lead anywhere, say to a device without an end
+            if not file.is_file():
+                return f"{name} is missing or unreadable"
+            actual = file.stat().st_size
+            if actual != size:
+                return f"{name} has {actual} bytes, not {size}"
+            if sha256_file(file) != digest:
+                return f"{name} has other bytes than were written"
+        except (OSError, ValueError):
+            return f"{name} is missing or unreadable"
     return None
 
 
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file is there with its size and digest."""
-    try:
-        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
-        # `inside`, for a name could lead anywhere, say to a device without an end.
-        return set(NEEDED) <= files.keys() and all(
-            inside(checkpoint, name).is_file()
-            and (checkpoint / name).stat().st_size == facts["size"]
-            and sha256_file(checkpoint / name) == facts["sha256"]
-            for name, facts in files.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return False
+    return fault_of(checkpoint) is None
 
 
 def remove_old_checkpoints(folder: Path, keep_last: int, keep_best: int = 0) -> None:
     """Delete all but the newest ``keep_last`` and the ``keep_best`` with the lowest validation losses."""
-    found = sorted(folder.glob("step-*"))
+    found = checkpoints_in(folder)
     kept = set(found[-keep_last:]) | {checkpoint for _, checkpoint in by_validation_loss(folder)[:keep_best]}
     for old in found:
         if old not in kept:
@@ -114,8 +145,8 @@ def remove_old_checkpoints(folder: Path, keep_last: int, keep_best: int = 0) -> 
 def by_validation_loss(folder: Path) -> list[tuple[float, Path]]:
     """Checkpoints of steps that were validated, the best first, with their validation losses."""
     found = []
-    for checkpoint in sorted(folder.glob("step-*")):
-        with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged one is nobody's best
+    for checkpoint in checkpoints_in(folder):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one is nobody's best
             counters = read_counters(checkpoint)
             if counters["validated_at"] == step_of(checkpoint):
                 found.append((float(counters["validation_loss"]), checkpoint))
@@ -124,7 +155,7 @@ def by_validation_loss(folder: Path) -> list[tuple[float, Path]]:
 
 def remove_newer_checkpoints(folder: Path, step: int) -> None:
     """Delete what a resume at ``step`` passes over as damaged; it would count as the newest for ever."""
-    for checkpoint in folder.glob("step-*"):
+    for checkpoint in checkpoints_in(folder):
         if step_of(checkpoint) > step:
             shutil.rmtree(checkpoint)
 

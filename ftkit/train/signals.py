@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ def stop_on_signals() -> Iterator[threading.Event]:
     def handle(number: int, _frame: Any) -> None:
         if event.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not event.is_set() and number == signal.SIGINT:
+            # No logging here: the signal may have come in the middle of a line of it.
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nstopping after this step; Ctrl-C again stops at once and loses the step\n")
         event.set()
 
     before: dict[signal.Signals, Any] = {}

@@ -121,8 +121,7 @@ def fit(
         if device.type == "cuda":
             trainer.counters.cuda_peak_memory_bytes = torch.cuda.max_memory_allocated(device)
     steps = trainer.state.global_step
-    interrupted = trainer.stop.is_set() and steps < total
-    return train_result(trainer.counters, steps=steps, total=total, interrupted=interrupted)
+    return train_result(trainer.counters, steps=steps, total=total, interrupted=trainer.stop.is_set())
 
 
 class _StepTrainer(Trainer):
@@ -295,6 +294,7 @@ class _StepTrainer(Trainer):
             self.canaries.require_sound(self.state.global_step)
             self.counters.observations = self.canaries.seen.to_dict()
         self._count_time_and_memory()
+        self.log_file.settle()
         state = json.dumps(self.state.__dict__ | {"log_history": []}, default=str)
         save_checkpoint(
             target,

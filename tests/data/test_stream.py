@@ -16,10 +16,11 @@ import torch
 from ftkit.data import gather, stream, streaming
 from ftkit.data.prepare import PreparedData
 from ftkit.data.settings import encoder_settings
-from ftkit.data.sources import read_blocks
+from ftkit.data.sources import DataFile, read_blocks
 from ftkit.data.stream import StreamedExamples
 from ftkit.data.streaming import prepare_stream
 from ftkit.errors import DataError
+from ftkit.files import sha256_file
 from ftkit.methods import LoRAMethod
 from ftkit.recipe import DataSection
 from ftkit.train.checkpoint import newest_checkpoint
@@ -332,3 +333,28 @@ def test_training_from_a_stream_is_bit_for_bit_the_same_when_it_is_interrupted_a
     kept = [[{key: line.get(key) for key in MEASURED} for line in course] for course in lines]
     assert kept[0] == kept[1]
     assert kept[0][-1]["step"] == steps
+
+
+@pytest.mark.parametrize("at", [0, 50, 99])
+def test_a_large_stream_is_known_by_its_size_and_parts_from_its_beginning_to_its_end(at, tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "WHOLE_BYTES", 99)
+    monkeypatch.setattr(streaming, "PARTS", 3)  # bytes 0 to 3, 48 to 51, 96 to 99
+    monkeypatch.setattr(streaming, "PART_BYTES", 4)
+    path = tmp_path / "rows.jsonl"
+    file = DataFile(path=path, name="rows.jsonl", kind="jsonl")
+    path.write_bytes(b"x" * 100)
+    before = streaming._fingerprint(file)
+
+    path.write_bytes(b"x" * at + b"y" + b"x" * (99 - at))
+
+    assert before[0] == 100
+    assert streaming._fingerprint(file)[0] == 100
+    assert streaming._fingerprint(file) != before
+
+
+def test_a_small_stream_is_known_by_every_byte(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    file = DataFile(path=path, name="rows.jsonl", kind="jsonl")
+    path.write_bytes(b"abc")
+
+    assert streaming._fingerprint(file) == (3, sha256_file(path))
