@@ -120,12 +120,16 @@ class Step:
 
 
 def distance(step: Step, other: Step) -> Distance:
-    """How far ``other`` is from ``step``."""
-    apart = {name: _norm(other.gradients[name] - value) for name, value in step.gradients.items()}
-    whole = sum(_norm(value) ** 2 for value in step.gradients.values()) ** 0.5
+    """How far ``other`` is from ``step``; no gradient, as of an expert that nothing chose, counts as zero."""
+    mine, theirs = step.gradients, other.gradients
+    apart = {
+        name: _norm(mine[name] - theirs[name] if name in mine and name in theirs else (mine | theirs)[name])
+        for name in mine | theirs
+    }
+    whole = sum(_norm(value) ** 2 for value in mine.values()) ** 0.5
     return Distance(
-        gradient=sum(value**2 for value in apart.values()) ** 0.5 / whole,
-        loss=abs(other.loss - step.loss) / abs(step.loss),
+        gradient=sum(value**2 for value in apart.values()) ** 0.5 / (whole or 1.0),
+        loss=abs(other.loss - step.loss) / (abs(step.loss) or 1.0),
         worst=max(apart, key=lambda name: apart[name]),
     )
 

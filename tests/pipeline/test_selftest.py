@@ -20,7 +20,7 @@ from ftkit.methods.peft_method import PeftMethod
 from ftkit.pipeline import selftest as selftest_module
 from ftkit.pipeline.selftest import selftest
 from ftkit.pipeline.selftest_children import Processes
-from ftkit.pipeline.selftest_gradients import rows_of_a_step, without_dropout
+from ftkit.pipeline.selftest_gradients import Step, distance, rows_of_a_step, without_dropout
 from ftkit.pipeline.selftest_process import work
 from ftkit.pipeline.session import Session
 from ftkit.train import trainer as trainer_module
@@ -338,3 +338,13 @@ def test_rows_too_long_for_one_pass_are_left_out_and_two_always_stay():
     assert lengths(8 * longest[0]) == longest
     assert lengths(7 * longest[1]) == longest[1:]
     assert lengths(1) == longest[-2:]
+
+
+def test_the_distance_is_over_all_gradients_together():
+    step = Step(gradients={"a": torch.tensor([3.0]), "b": torch.tensor([4.0, 0.0])}, loss=2.0)
+    other = Step(gradients={"a": torch.tensor([3.0]), "c": torch.tensor([3.0])}, loss=2.5)
+
+    found = distance(step, other)
+
+    assert found.gradient == pytest.approx(1.0)  # 4 of b and 3 of c are apart: 5, of a norm of 5
+    assert (found.loss, found.worst) == (0.25, "b")
