@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ftkit.api import Run, check, open_run, resume, run
+    from ftkit.api import Run, check, open_run, resume, run, selftest
     from ftkit.errors import FtkitError
     from ftkit.methods import load_adapter
     from ftkit.pipeline.bundling import Packing, bundle, unbundle, verify
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ftkit.pipeline.data_view import DataView, open_data
     from ftkit.pipeline.endpoint import verify_endpoint
     from ftkit.pipeline.pushing import push
+    from ftkit.pipeline.selftest import Selftest
     from ftkit.pipeline.target import Target, open_target
     from ftkit.recipe import (
         AdapterRecipe,
@@ -43,6 +44,8 @@ _HOMES = {
     "resume": "ftkit.api",
     "check": "ftkit.api",
     "open_run": "ftkit.api",
+    "selftest": "ftkit.api",
+    "Selftest": "ftkit.pipeline.selftest",
     "open_data": "ftkit.pipeline.data_view",
     "DataView": "ftkit.pipeline.data_view",
     "open_target": "ftkit.pipeline.target",
@@ -69,9 +72,9 @@ _HOMES = {
 
 __all__ = [
     "AdapterRecipe", "Combined", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "Packing", "PrefixRecipe",
-    "PromptRecipe", "QLoRARecipe", "Recipe", "Run", "Target", "bundle", "check", "combine", "load_adapter",
-    "load_recipe", "open_data", "open_run", "open_target", "push", "resume", "run", "unbundle", "verify",
-    "verify_endpoint",
+    "PromptRecipe", "QLoRARecipe", "Recipe", "Run", "Selftest", "Target", "bundle", "check", "combine",
+    "load_adapter", "load_recipe", "open_data", "open_run", "open_target", "push", "resume", "run", "selftest",
+    "unbundle", "verify", "verify_endpoint",
 ]  # fmt: skip
 
 

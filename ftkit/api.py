@@ -13,6 +13,8 @@ from ftkit.notices import show_notices
 from ftkit.pipeline import run as line
 from ftkit.pipeline.checking import check as check_recipe
 from ftkit.pipeline.exporting import export_run
+from ftkit.pipeline.selftest import DEFAULT_STEPS, Selftest
+from ftkit.pipeline.selftest import selftest as hold
 from ftkit.pipeline.summary import summary
 from ftkit.pipeline.target import Target, open_target
 from ftkit.recipe import Recipe
@@ -117,3 +119,14 @@ def check(recipe: Recipe) -> dict[str, Any]:
     """Everything that can be known before training; see `ftkit.pipeline.checking.check`."""
     show_notices()
     return check_recipe(recipe)
+
+
+def selftest(recipe: Recipe, *, steps: int = DEFAULT_STEPS, quiet: bool = False) -> Selftest:
+    """Hold the invariants on a recipe; see `ftkit.pipeline.selftest.selftest`.
+
+    Raises:
+        VerificationError: One failed; it is named with its figures.
+    """
+    outcome = hold(recipe, steps=steps, quiet=quiet)
+    outcome.require_passed()
+    return outcome
