@@ -57,8 +57,8 @@ ORDER = {
     ],
     "methods": [
         "bottleneck", "method", "targets", "tokens", "quantised", "adapter_files", "peft_calls", "layerwise",
-        "peft_method", "starts", "full", "lora", "qlora", "lora_family", "adalora", "soft_prompts", "adapter", "loading", "lora_file",
-        "combination_formula", "combination", "",
+        "peft_method", "starts", "full", "lora", "qlora", "lora_family", "adalora", "soft_prompts", "adapter",
+        "loading", "lora_file", "combination_formula", "combination", "",
     ],
     "evaluate": ["loss", "metrics", "generation", "speaking", ""],
     "train": [

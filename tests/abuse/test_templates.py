@@ -153,9 +153,8 @@ def test_a_bomb_in_a_model_folder_is_an_error_of_the_model_and_not_a_hang(name, 
 def test_a_bomb_that_waits_for_a_longer_conversation_is_found_where_it_bursts(base, tmp_path):
     (base / "chat_template.jinja").write_text("{% if messages|length > 2 %}{{ 'a' * 10**10 }}{% endif %}x")
     write_rows(tmp_path / "rows.jsonl", 4)
-    (tmp_path / "rows.jsonl").write_text(
-        (tmp_path / "rows.jsonl").read_text().replace('{"messages": [', '{"messages": [{"role": "system", "content": "s"}, ')
-    )  # fmt: skip
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(rows.read_text().replace("[", '[{"role": "system", "content": "s"}, '))
 
     outcome = ftkit("check", write_recipe(tmp_path, base))
 
