@@ -19,6 +19,7 @@ from ftkit.errors import OutputError, ResourceError
 from ftkit.units import format_bytes
 
 CHUNK_BYTES = 1 << 20
+MAX_NAME_BYTES = 255
 PARTIAL_PREFIX = ".partial-"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -154,8 +155,10 @@ def inside(folder: Path, name: str) -> Path:
     """Resolve a name from a manifest or archive, refusing to leave ``folder``.
 
     Raises:
-        ValueError: The name is absolute, climbs out with ``..``, or follows a link out.
+        ValueError: The name is absolute, climbs out with ``..``, follows a link out, or is too long for one.
     """
+    if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in Path(name).parts):
+        raise ValueError(f"{name[:40]!r}... is too long for a name")
     root = folder.resolve()
     target = (root / name).resolve()
     if target == root or not target.is_relative_to(root):

@@ -16,6 +16,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 320, 60
 # A module imports from strictly lower floors, or from its own package.
 FLOORS = {
     "errors": 0, "units": 0, "nearest": 0, "json_lines": 0, "files": 0, "cache": 0, "machine": 0, "notices": 0,
+    "template_limits": 0,
     "recipe": 1,
     "data": 2, "models": 2, "methods": 2,
     "evaluate": 3,
@@ -29,7 +30,7 @@ FLOORS = {
 # The public names and `python -m ftkit`: they stand apart and only pass on what is below.
 APART = {"", "__main__", "api"}
 # The single files of floor 0 are peers that do use each other, in this order.
-GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cache", "files"]
+GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cache", "files", "template_limits"]
 
 # Inside a package a file imports only the files listed before it.
 ORDER = {

@@ -11,8 +11,9 @@ from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
+
+from ftkit.template_limits import LimitedEnvironment
 
 
 class Generation(Extension):
@@ -87,8 +88,8 @@ def _require_public(name: Any) -> None:
         raise SecurityError(f"a chat template cannot keep {name!r} in a namespace")
 
 
-class Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, made quicker at what templates do all the time: ``message.role``, ``text.strip()``.
+class Environment(LimitedEnvironment):
+    """Jinja's bounded sandbox, made quicker at what templates do all the time: ``message.role``, ``text.strip()``.
 
     Jinja looks for an attribute before it looks for a key, and a plain dict answers each such question with an
     exception. And it asks anew, in dozens of questions about the type, whether ``strip`` of a text is safe.

@@ -39,7 +39,9 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise ModelError(f"{folder}: has no {CONFIG}, so it is not an adapter", fix="Name an adapter export.")
+        raise ModelError(
+            f"{folder}: cannot be put onto this model: it has no {CONFIG}", fix="Name an adapter export."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

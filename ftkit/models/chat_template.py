@@ -10,11 +10,11 @@ from typing import TypeAlias
 from jinja2 import TemplateSyntaxError, meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ftkit.errors import Problem, RecipeError
 from ftkit.nearest import nearest
 from ftkit.recipe import ModelSection
+from ftkit.template_limits import LimitedEnvironment
 
 # One template, or several by name ("default", "tool_use"), as tokenizers keep them.
 ChatTemplate: TypeAlias = str | dict[str, str]
@@ -49,7 +49,7 @@ class _Generation(Extension):
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
+_ENVIRONMENT = LimitedEnvironment(
     trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
 )
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import chat_template_utils
 
 from ftkit.errors import DataError, ModelError, RecipeError
 from ftkit.files import sha256_json
@@ -21,6 +22,10 @@ from ftkit.models.chat_template import (
     set_defaults,
     split_defaults,
 )
+from ftkit.template_limits import LimitedEnvironment
+
+# transformers takes no environment from outside, and its own lets a template fill the memory or run for years.
+chat_template_utils.ImmutableSandboxedEnvironment = LimitedEnvironment
 
 TEMPLATES_FOLDER = Path(__file__).with_name("templates")
 MAX_TEMPLATE_BYTES = 1 << 20

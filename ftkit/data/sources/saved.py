@@ -85,6 +85,6 @@ def _inner(folder: Path, name: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read: {error}", fix="Save the data set again.") from None
     return value if isinstance(value, dict) else {}
