@@ -11,13 +11,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from ftkit import errors
 from ftkit.errors import Problem, ResourceError
+from ftkit.notices import log
 from ftkit.train.checkpoint import step_of
 
 POLL_S = 0.002  # a step of the smallest model takes ten times as long
+TELL_EVERY_S = 0.1
 LINES_OF_A_CRASH = 15
 MODULE = ["-m", "ftkit.pipeline.selftest_process"]
 
@@ -53,8 +55,11 @@ class Processes:
 
     def call(self, verb: str, path: Path) -> dict[str, Any]:
         """See `Runs.call`."""
-        with self._process(verb, path) as child:
-            child.wait()
+        with self._process(verb, path) as child, self._file("log").open(encoding="utf-8", errors="replace") as told:
+            while child.poll() is None:
+                _pass_on(told)
+                time.sleep(TELL_EVERY_S)
+            _pass_on(told)
             return self._answer(child)
 
     def kill_after(self, recipe: Path, checkpoints: Path, step: int) -> None:
@@ -112,3 +117,10 @@ class Processes:
             raise getattr(errors, fault["kind"])([Problem(**problem) for problem in fault["problems"]])
         value: dict[str, Any] = document["value"]
         return value
+
+
+def _pass_on(told: TextIO) -> None:
+    """Say what a process has said since, so that minutes do not pass in silence."""
+    for line in told:
+        if line.strip():
+            log.info("  %s", line.rstrip())

@@ -239,6 +239,7 @@ def test_the_command_in_processes_of_its_own_leaves_a_full_output_alone(tmp_path
         ["✓", "ok", name] for name in ("batching", "packing", "repeatability", "resume")
     ]
     assert "killed after step" in lines[3]
+    assert "  packed: each example" in outcome.err  # what the processes say is passed on
     assert lines[4].startswith("- not applicable export ")
     assert [path.name for path in mine.parent.iterdir()] == ["mine.txt"]
     assert leftovers(tmp_path) == []
