@@ -10,7 +10,16 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-FOLDER = Path(__file__).parents[2] / "notebooks"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "notebooks"
+# Exports are verified in forks, as in every test (see `tests.forking`).
+FORKED = f"""
+import sys
+sys.path.append({str(ROOT)!r})
+from ftkit.export import process
+from tests.forking import ForkedRuns
+process.subprocess = ForkedRuns()
+"""
 # Losses are taken over all rows that are held back, and exports compared on them: most of the real model's time.
 FEWER_ROWS = """
 _heldback = WORK / "data" / "shop_tickets_heldback.jsonl"
@@ -35,8 +44,8 @@ def missing_in(
     monkeypatch.setenv("FTKIT_NOTEBOOK_FOLDER", str(folder / "work"))
     book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     if fewer_rows:
-        copied = next(number for number, cell in enumerate(book.cells) if "copy_recipe(" in cell.source)
-        book.cells.insert(copied + 1, nbformat.v4.new_code_cell(FEWER_ROWS))
+        _insert_after("copy_recipe(", FEWER_ROWS, book)
+    _insert_after("import ftkit", FORKED, book)
 
     NotebookClient(book, timeout=1700, resources={"metadata": {"path": str(folder)}}).execute()
 
@@ -44,3 +53,8 @@ def missing_in(
         output.get("text", "") for cell in book.cells for output in cell.get("outputs", []) if "text" in output
     )
     return [text for text in expected if text not in printed]
+
+
+def _insert_after(mark: str, code: str, book: nbformat.NotebookNode) -> None:
+    at = next(number for number, cell in enumerate(book.cells) if cell.cell_type == "code" and mark in cell.source)
+    book.cells.insert(at + 1, nbformat.v4.new_code_cell(code))
