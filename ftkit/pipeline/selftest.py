@@ -226,7 +226,7 @@ def _scratch(recipe: Recipe, needed_bytes: int) -> Iterator[_Scratch]:
     require_space(roomy[0] if roomy else places[0], needed_bytes)
     scratch = _Scratch(Path(tempfile.mkdtemp(prefix=".ftkit-selftest-", dir=roomy[0])))
     try:
-        with _terminated_as_interrupted():
+        with _interrupted_by_signals():
             yield scratch
     finally:
         if not scratch.keep:
@@ -234,8 +234,11 @@ def _scratch(recipe: Recipe, needed_bytes: int) -> Iterator[_Scratch]:
 
 
 @contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A block that SIGTERM ends as Ctrl-C does, so that processes and folders are cleared away."""
+def _interrupted_by_signals() -> Iterator[None]:
+    """A block that SIGTERM ends as Ctrl-C does, so that processes and folders are cleared away.
+
+    Ctrl-C too is listened to anew: a shell starts what runs in the background without it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -243,8 +246,9 @@ def _terminated_as_interrupted() -> Iterator[None]:
     def interrupt(_number: int, _frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

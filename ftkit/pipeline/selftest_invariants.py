@@ -40,6 +40,11 @@ class StepLimits:
     loss: float
 
 
+# Sums of another shape round differently. Measured as relative distances of gradients and of losses, the largest: in
+# float32 8.8e-7 and 1.6e-7 on SmolLM2-135M (LoRA, QLoRA, prefix), 2.2e-7 and 2.3e-7 on tiny models of three families
+# and six methods; in bfloat16 on these 3.1e-3 and 2.8e-5, and not measured on a larger model, whose layers add their
+# rounding: hence the room. On tiny models a loss that is averaged over passes was off by 0.88 and 0.88, rows that see
+# each other in a pack by 0.36 and 0.0046.
 LIMITS = {
     "float32": StepLimits(gradient=1e-4, loss=1e-5),
     "bfloat16": StepLimits(gradient=0.1, loss=1e-2),

@@ -245,7 +245,8 @@ def test_the_command_in_processes_of_its_own_leaves_a_full_output_alone(tmp_path
     assert leftovers(tmp_path) == []
 
 
-def test_ctrl_c_takes_processes_and_folder_along(tmp_path, tiny_llama):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_takes_processes_and_folder_along(number, tmp_path, tiny_llama):
     write_rows(tmp_path / "rows.jsonl")
     process = start_ftkit("selftest", write_recipe(tmp_path, tiny_llama))
     deadline = time.monotonic() + 120
@@ -253,7 +254,7 @@ def test_ctrl_c_takes_processes_and_folder_along(tmp_path, tiny_llama):
         time.sleep(0.05)
     assert logs
 
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
 
     assert process.returncode == 130, err
