@@ -39,13 +39,21 @@ class Canaries:
         seen: Of a run that is resumed.
         compute: dtype of the matrix products.
         prompts_masked: Whether prompts do not count towards the loss.
+        learns: Whether the learning rate is above zero; at zero, only gradients are of interest.
     """
 
     def __init__(
-        self, model: nn.Module, rows: Rows, seen: Observations, *, compute: torch.dtype, prompts_masked: bool
+        self,
+        model: nn.Module,
+        rows: Rows,
+        seen: Observations,
+        *,
+        compute: torch.dtype,
+        prompts_masked: bool,
+        learns: bool = True,
     ) -> None:
         self.model, self.rows, self.seen = model, rows, seen
-        self._compute, self._prompts_masked = compute, prompts_masked
+        self._compute, self._prompts_masked, self._learns = compute, prompts_masked, learns
         self._declared = {name for name, value in model.named_parameters() if value.requires_grad}
         self._frozen: dict[str, int] = {}
         self._before: dict[str, int] = {}
@@ -120,11 +128,15 @@ class Canaries:
             now = fingerprints((name, value) for name, value in self._trained() if name in self._before)
             self._moved |= {name for name, value in now.items() if value != self._before[name]}
         # A run that is resumed within the first steps looks at fewer of them, and has nothing to compare.
-        if step == min(FIRST_STEPS, total_steps) and self._before:
+        if self._learns and step == min(FIRST_STEPS, total_steps) and self._before:
             self._look_at_movement(step)
         if step in (min(FIRST_STEPS, total_steps), total_steps):
             self._require_frozen(step)
-        if not self.seen.learnt and (step in SEEN_AGAIN or (step == total_steps and step < SEEN_AGAIN[-1])):
+        if (
+            self._learns
+            and not self.seen.learnt
+            and (step in SEEN_AGAIN or (step == total_steps and step < SEEN_AGAIN[-1]))
+        ):
             self._see_again(step)
 
     def require_sound(self, step: int) -> None:

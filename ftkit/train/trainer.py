@@ -149,8 +149,7 @@ class _StepTrainer(Trainer):
         if spec.packing:
             pack_length = tokens_per_pack(next(model.parameters()).device.type)
             join = functools.partial(collate_packed, pack_length=pack_length)
-        # Whether the pass at hand is the last one of its optimizer step, where packs decide that.
-        self.step_ends = True
+        self.step_ends = True  # whether this pass is its step's last, where packs decide that
         self.step_loss, self.grad_norm = 0.0, math.nan
         self.canaries: Canaries | None = None
         super().__init__(model=model, args=arguments, train_dataset=Examples(train), data_collator=join)
@@ -171,6 +170,7 @@ class _StepTrainer(Trainer):
             Observations(**self.counters.observations),
             compute=self.spec.compute,
             prompts_masked=self.spec.prompts_masked,
+            learns=self.spec.learning_rate > 0,
         )
 
     def start_clock(self) -> None:

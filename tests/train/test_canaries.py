@@ -130,6 +130,15 @@ def test_a_rate_too_small_to_change_anything_stops(tmp_path, tiny_llama):
     assert "no weight has moved" in stopped(model, ROWS, spec(tmp_path, learning_rate=1e-12))
 
 
+def test_a_rate_of_zero_is_asked_for_the_gradients_alone(tmp_path, tiny_llama):
+    model = attached(tiny_llama)
+    before = trainable(model)
+
+    fit(model, ROWS, [], spec(tmp_path, learning_rate=0.0, epochs=7))
+
+    assert all(torch.equal(value, before[name]) for name, value in trainable(model).items())
+
+
 @pytest.mark.parametrize("rate", [1000.0, 30.0])
 @pytest.mark.parametrize("method", [LoRAMethod(rank=4, alpha=8), FullMethod()], ids=["lora", "full"])
 def test_a_learning_rate_far_too_high_stops_within_sixteen_steps(rate, method, tmp_path, tiny_llama):
