@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ftkit.files import files_in, inside, new_folder, sha256_file, write_json
+from ftkit.files import files_in, new_folder, sha256_file, write_json
 from ftkit.notices import log
 from ftkit.train.spec import TrainingHooks
 
@@ -115,8 +115,9 @@ def fault_of(checkpoint: Path) -> str | None:
         return f"{MANIFEST} does not list {missing[0]}"
     for name, size, digest in listed:
         try:
-            file = inside(checkpoint, name)  # for a name could lead anywhere, say to a device without an end
-            if not file.is_file():
+            file = checkpoint / name
+            # The files stand side by side: another name could lead anywhere, say to a device without an end.
+            if Path(name).name != name or not file.is_file():
                 return f"{name} is missing or unreadable"
             actual = file.stat().st_size
             if actual != size:

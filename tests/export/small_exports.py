@@ -79,7 +79,8 @@ def write_paper_export(folder: Path, tokenizer: Any) -> Path:
     contract = make_contract(tokenizer)
     contract.write(folder)
     manifest = ExportManifest(
-        kind="merged", recipe="lora", method={}, base={}, recipe_digest="", data_digest="", tokenizer_digest="",
+        kind="merged", recipe="lora", method={}, base={"name": "paper", "revision": None, "sha256": "0" * 64},
+        recipe_digest="", data_digest="", tokenizer_digest="",
         chat_template_digest=None, dtype="float32", quantization=None, stop_tokens=[2],
         token_contract_digest=contract.digest, files=list_files(folder),
     )  # fmt: skip
