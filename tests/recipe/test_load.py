@@ -122,6 +122,7 @@ def test_every_default_of_a_short_recipe_is_written_out_when_resolved(tmp_path):
             "gradient_checkpointing": False,
             "checkpoint_every": 100,
             "keep_last": 2,
+            "keep_best": 0,
             "validate_every": 100,
             "log_every": 1,
             "seed": 0,
