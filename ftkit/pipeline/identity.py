@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from ftkit.pipeline.session import Session
 
 PUT_BACK = "Put it back as it was, or train into another output."
 # What else than the recipe and the data can move the last bits of a result.
+MOST_THREADS = 1024  # of a number that is read from a file
 NUMERIC = ("ftkit", "torch", "transformers", "peft", "bitsandbytes")
 
 
@@ -52,36 +54,44 @@ def require_unchanged(folder: RunFolder, now: Mapping[str, Any]) -> None:
         raise OutputError(problems)
 
 
-def restore_environment(folder: RunFolder) -> None:
-    """Compute with as many threads as the run began with, and say what else is not as it was."""
+@contextlib.contextmanager
+def as_it_began(folder: RunFolder) -> Iterator[None]:
+    """A block with as many threads as the run began with; says what else of what computes is not as it was."""
     before = folder.read("run.json").get("environment")
-    if before is None:  # a run of before this was written down
-        return
-    torch.set_num_threads(before["threads"])
-    # The device is compared when it is known; versions are those of this process.
-    now = library_versions()
+    threads = before.get("threads") if isinstance(before, dict) else None
+    versions = before.get("versions") if isinstance(before, dict) else None
+    now, current = library_versions(), torch.get_num_threads()
     moved = [
         f"{name} {version} then, {now.get(name)} now"
-        for name, version in before["versions"].items()
+        for name, version in (versions.items() if isinstance(versions, dict) else ())
         if now.get(name) != version
     ]
     if moved:
         log.warning("the result may differ in its last digits from an uninterrupted run: %s", "; ".join(moved))
+    # Of a run of before this was written down, or of a file that somebody else wrote, nothing is taken over.
+    known = isinstance(threads, int) and 1 <= threads <= MOST_THREADS
+    torch.set_num_threads(threads if known else current)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(current)
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], folder: RunFolder) -> Iterator[Problem]:
     where = f"{folder.path}: changed since the run began"
-    if before["base"] != now["base"]:
-        names = [key for key, value in now["base"].items() if before["base"].get(key) != value]
-        said = ", ".join(f"{key} was {before['base'].get(key)}, is {now['base'][key]}" for key in names)
+    base = before["base"] if isinstance(before.get("base"), dict) else {}
+    if base != now["base"]:
+        names = [key for key, value in now["base"].items() if base.get(key) != value]
+        said = ", ".join(f"{key} was {base.get(key)}, is {now['base'][key]}" for key in names)
         yield Problem(where=where, what=f"base model: {said}", fix=PUT_BACK)
-    if before["data_digest"] != now["data_digest"]:
+    if before.get("data_digest") != now["data_digest"]:
         yield Problem(where=where, what="data: " + "; ".join(_data_differences(before, now)), fix=PUT_BACK)
     for key in ("tokenizer_digest", "chat_template_digest", "stop_tokens"):
         if before.get(key) != now[key]:
             name = key.removesuffix("_digest").replace("_", " ")
             yield Problem(where=where, what=f"{name}: was {before.get(key)}, is {now[key]}", fix=PUT_BACK)
-    then = before.get("environment", {}).get("device", now["environment"]["device"])
+    began = before.get("environment")
+    then = began.get("device") if isinstance(began, dict) else now["environment"]["device"]
     if then != now["environment"]["device"]:
         what = f"device: was {then}, is {now['environment']['device']}, which computes other numbers"
         yield Problem(where=where, what=what, fix="Go on where it began, or train into another output.")

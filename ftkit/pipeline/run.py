@@ -20,7 +20,7 @@ from ftkit.notices import log, show_notices
 from ftkit.pipeline.answers import AnswerSet, answer_questions, choose_questions
 from ftkit.pipeline.estimate import Estimate, estimate
 from ftkit.pipeline.exporting import describe_trained, finish_exports, require_exports
-from ftkit.pipeline.identity import identity, require_unchanged, restore_environment
+from ftkit.pipeline.identity import as_it_began, identity, require_unchanged
 from ftkit.pipeline.mishaps import saying_what_is_saved
 from ftkit.pipeline.result import result_document, write_samples
 from ftkit.pipeline.run_folder import RunFolder
@@ -95,9 +95,8 @@ def resume(path: str | Path, *, quiet: bool = False) -> FinishedRun:
         _require_verified(result)
         log.info("%s is finished; there is nothing to resume", folder.path)
         return FinishedRun(folder=folder.path, result=result)
-    with saying_what_is_saved(folder), folder_lock(folder.path):
+    with saying_what_is_saved(folder), folder_lock(folder.path), as_it_began(folder):
         folder.tidy()
-        restore_environment(folder)
         # Templates that write the date must render today what they rendered when the run began.
         session = open_session(recipe, today=folder.began())
         data = session.prepare_data()

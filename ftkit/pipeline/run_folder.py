@@ -108,9 +108,11 @@ class RunFolder:
         recipe = load_recipe(self.recipe_file)
         before = self.read("run.json")
         if recipe_digest(recipe) != before.get("recipe_digest"):
-            changes = recipe_differences(before.get("recipe", {}), decisive_values(recipe))
+            values = before.get("recipe")
+            changes = recipe_differences(values, decisive_values(recipe)) if isinstance(values, dict) else []
             raise OutputError(
-                f"{self.recipe_file}: was changed since the run began: {'; '.join(changes)}",
+                f"{self.recipe_file}: was changed since the run began: "
+                + ("; ".join(changes) or "in what is not known, as an older ftkit began it"),
                 fix="Put it back, or train the changed recipe into another output.",
             )
         return recipe

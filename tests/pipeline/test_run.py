@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 import ftkit
 from ftkit.errors import OutputError, TrainingStoppedError, UsageError, VerificationError
 from ftkit.pipeline import run as line
+from ftkit.pipeline.identity import as_it_began
+from ftkit.pipeline.run_folder import RunFolder
 from ftkit.train.checkpoint import newest_checkpoint
 from tests.tiny import tiny_model_folder, tiny_tokenizer, write_rows
 
@@ -121,6 +123,17 @@ def test_a_crash_at_any_stage_is_finished_by_resume_with_the_same_result(tmp_pat
     assert resumed.result["losses"] == whole.result["losses"]
     steps = [entry["step"] for entry in resumed.metrics]
     assert steps == [entry["step"] for entry in whole.metrics]
+
+
+@pytest.mark.parametrize("environment", [None, 5, {"threads": 10**9, "versions": []}, {"threads": 3, "versions": {}}])
+def test_threads_are_those_of_the_beginning_and_afterwards_those_of_before(tmp_path, environment):
+    (tmp_path / "run.json").write_text(json.dumps({"environment": environment}))
+    before = torch.get_num_threads()
+    good = isinstance(environment, dict) and environment["threads"] == 3
+
+    with as_it_began(RunFolder(tmp_path)):
+        assert torch.get_num_threads() == (3 if good else before)
+    assert torch.get_num_threads() == before
 
 
 def test_the_best_checkpoint_is_exported_when_asked_for(tmp_path, tiny_llama):
