@@ -63,7 +63,7 @@ ORDER = {
     "evaluate": ["loss", "metrics", "generation", "speaking", ""],
     "train": [
         "allocator", "batches", "schedule", "metrics_log", "progress", "signals", "counters", "spec", "arguments",
-        "optimizer", "checkpoint", "documents", "isolation", "soundness", "course", "canaries",
+        "optimizer", "checkpoint", "documents", "isolation", "soundness", "course", "objective", "canaries",
         "moments", "trainer", "",
     ],
     "export": [

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ftkit.data.example import IGNORED, TokenizedExample
 from ftkit.errors import TrainingStoppedError
-from ftkit.evaluate.loss import mean_loss
 from ftkit.notices import log
 from ftkit.train.course import Observations, divergence
+from ftkit.train.objective import Objective
 from ftkit.train.soundness import fingerprints, is_finite, require_finite, some
 
 FIRST_STEPS = 3  # LoRA's A has a gradient from the second on, when B is no longer zero
@@ -27,7 +26,7 @@ FIRST_STEPS = 3  # LoRA's A has a gradient from the second on, when B is no long
 # at first, and a high one may overshoot for a few steps; after so many, a run that learns has learnt this batch.
 SEEN_AGAIN = (1, 2, 4, 8, 16)
 
-Rows = Callable[[int], Sequence[TokenizedExample]]
+Rows = Callable[[int], Sequence[Any]]
 
 
 class Canaries:
@@ -37,8 +36,7 @@ class Canaries:
         model: What is trained, on its device.
         rows: Gives the examples of an optimizer step, counted from 1.
         seen: Of a run that is resumed.
-        compute: dtype of the matrix products.
-        prompts_masked: Whether prompts do not count towards the loss.
+        objective: What is minimised.
         learns: Whether the learning rate is above zero; at zero, only gradients are of interest.
     """
 
@@ -47,13 +45,12 @@ class Canaries:
         model: nn.Module,
         rows: Rows,
         seen: Observations,
+        objective: Objective,
         *,
-        compute: torch.dtype,
-        prompts_masked: bool,
         learns: bool = True,
     ) -> None:
         self.model, self.rows, self.seen = model, rows, seen
-        self._compute, self._prompts_masked, self._learns = compute, prompts_masked, learns
+        self._objective, self._learns = objective, learns
         self._declared = {name for name, value in model.named_parameters() if value.requires_grad}
         self._frozen: dict[str, int] = {}
         self._before: dict[str, int] = {}
@@ -110,7 +107,7 @@ class Canaries:
             self._look_at_gradients(step, loss)
         if step == 1:
             self.seen.first_batch = self._first_batch()
-            self.seen.guessing = max(loss, math.log(vocabulary_of(self.model)))
+            self.seen.guessing = max(loss, self._objective.guessing(self.model))
         if found := divergence(self.seen, loss):
             raise TrainingStoppedError(
                 f"step {step}: training diverges: {found}. {self._by_loss(step)}",
@@ -156,26 +153,8 @@ class Canaries:
         return ((name, value) for name, value in self.model.named_parameters() if value.requires_grad)
 
     def _look_at_rows(self, step: int) -> None:
-        rows = self.rows(step)
-        if masked := self._masked(step):
-            raise TrainingStoppedError(
-                f"step {step}: {masked}", fix="Look at them with `ftkit data FILE show`; they teach nothing."
-            )
-        answered = [row for row in rows if row.answer is not None]
-        # What was cut to data.max_length has no end any more, and says nothing about it.
-        ended = [row for row in answered if row.stop_id in row.input_ids[row.answer_start :]]
-        if ended and not any(row.stop_id in row.labels[row.answer_start :] for row in ended):
-            raise TrainingStoppedError(
-                f"step {step}: the token that ends an answer counts in none of its rows, so the model would never "
-                f"learn to stop. {self._places(step)}",
-                fix="Its label is lost where these rows are made; look at them with `ftkit data FILE show`.",
-            )
-        asked = [row for row in answered if row.answer_start > 1]
-        if self._prompts_masked and asked and all(IGNORED not in row.labels[1:] for row in asked):
-            raise TrainingStoppedError(
-                f"step {step}: every token counts towards the loss, prompts included. {self._places(step)}",
-                fix="The masks of these rows are lost; with data.train_on: all this would be as asked.",
-            )
+        if fault := self._objective.row_fault(self.rows(step)):
+            raise TrainingStoppedError(f"step {step}: {fault[0]}", fix=fault[1])
 
     def _look_at_gradients(self, step: int, loss: float) -> None:
         trained = dict(self._trained())
@@ -248,15 +227,15 @@ class Canaries:
         rows, tokens, some = self.rows(1), 0, []
         for row in rows:
             some.append(row)
-            tokens += len(row.input_ids)
+            tokens += self._objective.size(row)
             if tokens >= 256:  # enough to tell, and little beside a step
                 break
         return self._loss_of(some)
 
-    def _loss_of(self, rows: Sequence[TokenizedExample]) -> float:
+    def _loss_of(self, rows: Sequence[Any]) -> float:
         devices = {value.device for value in self.model.parameters() if value.device.type == "cuda"}
         with torch.random.fork_rng(devices=list(devices)):
-            return float(mean_loss(self.model, rows, compute=self._compute).mean)
+            return self._objective.mean_loss(self.model, rows)
 
     def _not_finite(self, step: int, loss: float, norm: float) -> TrainingStoppedError:
         """Why: weights, rows without a token that counts, or rows that alone give no number."""
@@ -278,13 +257,7 @@ class Canaries:
         return f"Its rows by their loss: {some(worst)}."
 
     def _masked(self, step: int) -> str:
-        rows = [row.place for row in self.rows(step) if all(label == IGNORED for label in row.labels[1:])]
-        return f"no token counts towards the loss in {some(rows)}" if rows else ""
+        return self._objective.masked(self.rows(step))
 
     def _places(self, step: int) -> str:
         return f"Its rows: {some([row.place for row in self.rows(step)])}."
-
-
-def vocabulary_of(model: Any) -> int:
-    """Tokens that the model chooses among."""
-    return int(model.config.get_text_config().vocab_size)

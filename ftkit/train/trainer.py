@@ -10,7 +10,6 @@ are pickles and are visible while they are being written.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import shutil
@@ -28,16 +27,12 @@ from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from ftkit.data.collate import collate, collate_packed, split_packs
-from ftkit.data.example import TokenizedExample
 from ftkit.errors import ResourceError
-from ftkit.evaluate.loss import mean_loss, summed_loss
 from ftkit.machine import PeakMemory
 from ftkit.models.load import quiet_transformers
-from ftkit.models.precision import arithmetic
 from ftkit.train.allocator import keep_freed_memory
 from ftkit.train.arguments import recompute_activations, training_arguments
-from ftkit.train.batches import Examples, sampler_of, tokens_per_pack
+from ftkit.train.batches import Examples, sampler_of
 from ftkit.train.canaries import Canaries
 from ftkit.train.checkpoint import (
     checkpoint_folder,
@@ -56,6 +51,7 @@ from ftkit.train.course import Observations
 from ftkit.train.documents import documents_cut
 from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.moments import Moments
+from ftkit.train.objective import Objective, causal
 from ftkit.train.optimizer import parameter_groups, rate_schedule
 from ftkit.train.progress import ProgressBar
 from ftkit.train.signals import stop_on_signals
@@ -65,12 +61,13 @@ from ftkit.train.spec import FitSpec, TrainingHooks
 
 def fit(
     model: nn.Module,
-    train: Sequence[TokenizedExample],
-    validation: Sequence[TokenizedExample],
+    train: Sequence[Any],
+    validation: Sequence[Any],
     spec: FitSpec,
     *,
     resume_from: Path | None = None,
     hooks: TrainingHooks | None = None,
+    objective: Objective | None = None,
 ) -> TrainResult:
     """Train what ``requires_grad``, in place.
 
@@ -81,6 +78,7 @@ def fit(
         spec: How.
         resume_from: A checkpoint of the same run.
         hooks: What the method does within training.
+        objective: What to minimise; None for next-token prediction on `ftkit.data.example.TokenizedExample`.
 
     Raises:
         TrainingStoppedError: The loss or the gradients became NaN or infinite.
@@ -103,8 +101,8 @@ def fit(
             stack.enter_context(documents_cut(model))
         with quiet_transformers():
             arguments = training_arguments(spec, total, device, scratch)
-            trainer = _StepTrainer(model, train, validation, spec, arguments, memory)
-        trainer.hooks = hooks
+            trainer = _StepTrainer(model, train, validation, spec, arguments, objective or causal(spec, device))
+        trainer.memory, trainer.hooks = memory, hooks
         if resume_from is not None:
             trainer.counters = Counters(**read_counters(resume_from))
         trainer.watch()
@@ -120,45 +118,40 @@ def fit(
             ) from None
         if device.type == "cuda":
             trainer.counters.cuda_peak_memory_bytes = torch.cuda.max_memory_allocated(device)
-    steps = trainer.state.global_step
-    return train_result(trainer.counters, steps=steps, total=total, interrupted=trainer.stop.is_set())
+    stopped = trainer.stop.is_set()
+    return train_result(trainer.counters, steps=trainer.state.global_step, total=total, interrupted=stopped)
 
 
 class _StepTrainer(Trainer):
     """The Trainer with our batches, our optimizer, our loss, our log and our checkpoints."""
 
     optimizer: Any
+    memory: PeakMemory
+    hooks: TrainingHooks | None = None
+    canaries: Canaries | None = None
 
     def __init__(
         self,
         model: nn.Module,
-        train: Sequence[TokenizedExample],
-        validation: Sequence[TokenizedExample],
+        train: Sequence[Any],
+        validation: Sequence[Any],
         spec: FitSpec,
         arguments: TrainingArguments,
-        memory: PeakMemory,
+        objective: Objective,
     ) -> None:
-        self.spec, self.train_rows, self.validation, self.memory = spec, train, validation, memory
+        self.spec, self.train_rows, self.validation, self.objective = spec, train, validation, objective
         self.counters = Counters()
         self.log_file = MetricsLog(spec.folder / "metrics.jsonl")
         self.bar = ProgressBar("training", 1)
         self.stop = threading.Event()
-        self.hooks: TrainingHooks | None = None
         self.sampler = sampler_of(train, batch_size=spec.batch_size, seed=spec.seed)
-        join: Any = collate
-        if spec.packing:
-            pack_length = tokens_per_pack(next(model.parameters()).device.type)
-            join = functools.partial(collate_packed, pack_length=pack_length)
-        self.step_ends = True  # whether this pass is its step's last, where packs decide that
-        self.step_loss, self.grad_norm = 0.0, math.nan
-        self.canaries: Canaries | None = None
-        super().__init__(model=model, args=arguments, train_dataset=Examples(train), data_collator=join)
+        self.step_loss, self.grad_norm, self.step_ends = 0.0, math.nan, True
+        super().__init__(model=model, args=arguments, train_dataset=Examples(train), data_collator=objective.collate)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(Moments(self))
-        # Our loss is divided by the step's tokens already; the Trainer must only count them.
-        self.model_accepts_loss_kwargs = True
-        self.loss_is_scaled_for_ga = True
+        # Our loss is divided by the step's items already; the Trainer must only count them.
+        self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True
         if spec.gradient_checkpointing:
             recompute_activations(model)
 
@@ -168,8 +161,7 @@ class _StepTrainer(Trainer):
             self.model,
             lambda step: [self.train_rows[index] for index in self.sampler.rows_of(step)],
             Observations(**self.counters.observations),
-            compute=self.spec.compute,
-            prompts_masked=self.spec.prompts_masked,
+            self.objective,
             learns=self.spec.learning_rate > 0,
         )
 
@@ -199,7 +191,7 @@ class _StepTrainer(Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """A forward and backward pass; with packing, one for each pack of the optimizer step."""
-        losses, packs = [], split_packs(inputs) if self.spec.packing else [inputs]
+        losses, packs = [], self.objective.passes(inputs)
         for number, pack in enumerate(packs, start=1):
             self.step_ends = number == len(packs)
             # Once a step, for the other processes have other numbers of packs to wait for.
@@ -209,6 +201,15 @@ class _StepTrainer(Trainer):
         loss = torch.stack(losses).sum()
         self.step_loss += float(loss)
         return loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
+        count = torch.tensor(float(sum(map(self.objective.items, batch_samples))), device=device)
+        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        clip, most = self.accelerator.clip_grad_norm_, self.args.max_grad_norm
+        norms = [clip(part, most) for part in self.objective.clipped_apart(model)]
+        return norms[0] if len(norms) == 1 else torch.stack(norms).norm()
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
@@ -222,14 +223,13 @@ class _StepTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
-        """Mean over the supervised tokens of the whole optimizer step, whatever it is cut into."""
+        """Mean over the items of the whole optimizer step, whatever it is cut into."""
         assert not return_outputs, "only the training loop calls this"
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        self.counters.tokens += ids.numel() if mask is None else int(mask.sum())  # a pack has no padding
-        self.counters.supervised_tokens += int((inputs["labels"][:, 1:] != -100).sum())
-        with arithmetic(ids.device, self.spec.compute):
-            loss = summed_loss(model, inputs) / num_items_in_batch
-        # Gradients are averaged over processes; the count above is of all of them.
+        tokens, supervised = self.objective.tokens(inputs)
+        self.counters.tokens += tokens
+        self.counters.supervised_tokens += supervised
+        loss = self.objective.loss(model, inputs) / num_items_in_batch
+        # Gradients are averaged over processes; the items are of all of them.
         return loss * self.accelerator.num_processes + self._penalty_gradient()
 
     def _penalty_gradient(self) -> Tensor | float:
@@ -242,8 +242,8 @@ class _StepTrainer(Trainer):
         return 0.0 if penalty is None else penalty - penalty.detach()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Validation loss, each token counting the same, as one line of metrics."""
-        loss = mean_loss(self.model, self.validation, compute=self.spec.compute).mean
+        """Validation loss, each item counting the same, as one line of metrics."""
+        loss = self.objective.mean_loss(self.model, self.validation)
         require_number(loss, f"step {self.state.global_step}: the validation loss")
         self.counters.validation_loss, self.counters.validated_at = loss, self.state.global_step
         self._write({"validation_loss": loss})

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ftkit.train import trainer
+from ftkit.train import objective
 
 ERRORS: dict[str, Exception] = {
     "MemoryError": MemoryError(),
@@ -21,7 +21,7 @@ ERRORS: dict[str, Exception] = {
 
 def run_short(passes: tuple[int, ...], error: str) -> None:
     """Raise this error in the passes with these numbers, from 1."""
-    real, count = trainer.summed_loss, 0
+    real, count = objective.summed_loss, 0
 
     def short(model: Any, batch: Any) -> Any:
         nonlocal count
@@ -30,4 +30,4 @@ def run_short(passes: tuple[int, ...], error: str) -> None:
             raise ERRORS[error]
         return real(model, batch)
 
-    trainer.summed_loss = short
+    objective.summed_loss = short

@@ -18,7 +18,7 @@ from ftkit.methods import LoRAMethod
 from ftkit.models.load import load_model
 from ftkit.models.tokenizer import load_tokenizer
 from ftkit.recipe import DataSection
-from ftkit.train import trainer as trainer_module
+from ftkit.train import objective as objective_module
 from ftkit.train.checkpoint import newest_checkpoint
 from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.trainer import fit
@@ -66,7 +66,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_uninterrupted_run(smollm2, p
     fit(straight, prepared.train, [], spec(tmp_path / "straight", **COURSE))
     expected = trainable(straight)
     del straight
-    real, calls = trainer_module.summed_loss, []
+    real, calls = objective_module.summed_loss, []
 
     def watched(model, batch):
         calls.append(1)
@@ -75,7 +75,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_uninterrupted_run(smollm2, p
         return real(model, batch)
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer_module, "summed_loss", watched)
+        patched.setattr(objective_module, "summed_loss", watched)
         halted = fit(attached(smollm2, dropout=0.1), prepared.train, [], spec(tmp_path / "halted", **COURSE))
     assert (halted.interrupted, halted.steps) == (True, 2)
     model = attached(smollm2, dropout=0.1)

@@ -13,7 +13,7 @@ import torch
 
 from ftkit.files import files_in, sha256_file
 from ftkit.methods import FullMethod, LoRAMethod
-from ftkit.train import trainer as trainer_module
+from ftkit.train import objective as objective_module
 from ftkit.train.batches import StepSampler
 from ftkit.train.checkpoint import newest_checkpoint
 from ftkit.train.metrics_log import MetricsLog
@@ -48,7 +48,7 @@ def scramble_generators():
 def interrupt_in_pass(monkeypatch, number: int, signal_number: int = signal.SIGINT):
     """Press Ctrl-C while the forward pass with that number runs."""
     calls = []
-    real = trainer_module.summed_loss
+    real = objective_module.summed_loss
 
     def watched(model, batch):
         calls.append(1)
@@ -56,7 +56,7 @@ def interrupt_in_pass(monkeypatch, number: int, signal_number: int = signal.SIGI
             os.kill(os.getpid(), signal_number)
         return real(model, batch)
 
-    monkeypatch.setattr(trainer_module, "summed_loss", watched)
+    monkeypatch.setattr(objective_module, "summed_loss", watched)
 
 
 def measured(folder):
@@ -127,7 +127,7 @@ def test_the_seed_decides_what_dropout_drops(dropout, tmp_path, tiny_llama):
 
 def test_every_epoch_has_its_own_order_of_rows_after_a_resume_too(tmp_path, tiny_llama, monkeypatch):
     seen = []
-    real = trainer_module.summed_loss
+    real = objective_module.summed_loss
 
     def watched(model, batch):
         if len(seen) == 8:
@@ -136,7 +136,7 @@ def test_every_epoch_has_its_own_order_of_rows_after_a_resume_too(tmp_path, tiny
         seen.append([ids[:length] for ids, length in rows])
         return real(model, batch)
 
-    monkeypatch.setattr(trainer_module, "summed_loss", watched)
+    monkeypatch.setattr(objective_module, "summed_loss", watched)
     fit(model_of(tiny_llama, "lora-dropout"), ROWS, [], settings(tmp_path))
     resume(tmp_path, tiny_llama, "lora-dropout")
 
@@ -209,7 +209,7 @@ def test_a_crash_between_checkpoints_loses_the_steps_since_and_nothing_else(
     course = {"checkpoint_every": 2, "log_every": log_every}
     fit(uninterrupted, ROWS, HELD, settings(tmp_path / "straight", **course))
 
-    real, calls = trainer_module.summed_loss, []
+    real, calls = objective_module.summed_loss, []
 
     def crashing(model, batch):
         calls.append(1)
@@ -218,7 +218,7 @@ def test_a_crash_between_checkpoints_loses_the_steps_since_and_nothing_else(
         return real(model, batch)
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer_module, "summed_loss", crashing)
+        patched.setattr(objective_module, "summed_loss", crashing)
         with pytest.raises(KeyError, match="power cut"):
             fit(model_of(tiny_llama, "lora-dropout"), ROWS, HELD, settings(tmp_path / "halted", **course))
     assert newest_checkpoint(tmp_path / "halted" / "checkpoints").name == "step-00000004"
@@ -236,14 +236,14 @@ def test_the_signal_handlers_from_before_are_back_after_training(tmp_path, tiny_
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path, tiny_llama, monkeypatch):
-    real = trainer_module.summed_loss
+    real = objective_module.summed_loss
 
     def impatient(model, batch):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         return real(model, batch)
 
-    monkeypatch.setattr(trainer_module, "summed_loss", impatient)
+    monkeypatch.setattr(objective_module, "summed_loss", impatient)
     with pytest.raises(KeyboardInterrupt):
         fit(model_of(tiny_llama, "lora-dropout"), ROWS, [], settings(tmp_path))
     assert newest_checkpoint(tmp_path / "checkpoints") is None

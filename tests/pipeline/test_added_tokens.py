@@ -23,7 +23,7 @@ from ftkit.models.chat_template import split_defaults
 from ftkit.pipeline import exporting
 from ftkit.pipeline.session import open_session
 from ftkit.recipe import RECIPES
-from ftkit.train import trainer as trainer_module
+from ftkit.train import objective as objective_module
 from ftkit.train.checkpoint import newest_checkpoint
 from tests.cli.running import ftkit as command
 from tests.models.bare import bare_tokenizer
@@ -297,7 +297,7 @@ def test_an_export_whose_template_lost_the_default_fails_verification(thinking, 
 @pytest.fixture
 def halted(tmp_path, bases, monkeypatch):
     """The folder of a run that was interrupted in its fourth step."""
-    real, calls = trainer_module.summed_loss, []
+    real, calls = objective_module.summed_loss, []
 
     def watched(model, batch):
         calls.append(1)
@@ -306,7 +306,7 @@ def halted(tmp_path, bases, monkeypatch):
         return real(model, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module, "summed_loss", watched)
+        patch.setattr(objective_module, "summed_loss", watched)
         with pytest.raises(Interrupted):
             ftkit.run(recipe_of(tmp_path / "halted", bases["qwen2"], micro_batch_size=4), quiet=True)
     return tmp_path / "halted" / "run"

@@ -20,7 +20,7 @@ from ftkit.export.verify import Verification
 from ftkit.files import sha256_file
 from ftkit.pipeline import exporting
 from ftkit.recipe import RECIPES
-from ftkit.train import trainer as trainer_module
+from ftkit.train import objective as objective_module
 from ftkit.train.checkpoint import newest_checkpoint
 from tests.cli.running import ftkit as command
 from tests.tiny import tiny_model_folder, tiny_tokenizer, write_rows
@@ -174,7 +174,7 @@ def test_lora_plus_moves_b_faster_and_a_as_before(tmp_path, tiny_llama):
 def interrupt_in_pass(monkeypatch, number):
     """Press Ctrl-C while the forward pass with that number runs."""
     calls = []
-    real = trainer_module.summed_loss
+    real = objective_module.summed_loss
 
     def watched(model, batch):
         calls.append(1)
@@ -182,7 +182,7 @@ def interrupt_in_pass(monkeypatch, number):
             os.kill(os.getpid(), signal.SIGINT)
         return real(model, batch)
 
-    monkeypatch.setattr(trainer_module, "summed_loss", watched)
+    monkeypatch.setattr(objective_module, "summed_loss", watched)
 
 
 @pytest.mark.parametrize(

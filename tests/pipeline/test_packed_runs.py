@@ -11,7 +11,7 @@ import pytest
 import ftkit
 from ftkit.errors import Interrupted, RecipeError
 from ftkit.pipeline import run as line
-from ftkit.train import trainer as trainer_module
+from ftkit.train import objective as objective_module
 from ftkit.train.isolation import PROVEN, PROVEN_BUT_FOR_ROUNDING
 from tests.tiny import write_rows
 
@@ -35,7 +35,7 @@ def recipe_of(folder, model, kind="lora", *, packing="auto", **train):
 
 def watch_passes(monkeypatch, *, interrupt_at=None):
     """Whether each forward pass of training was over a pack."""
-    packed, real = [], trainer_module.summed_loss
+    packed, real = [], objective_module.summed_loss
 
     def watched(model, batch):
         packed.append("position_ids" in batch)
@@ -43,7 +43,7 @@ def watch_passes(monkeypatch, *, interrupt_at=None):
             os.kill(os.getpid(), signal.SIGINT)
         return real(model, batch)
 
-    monkeypatch.setattr(trainer_module, "summed_loss", watched)
+    monkeypatch.setattr(objective_module, "summed_loss", watched)
     return packed
 
 

@@ -23,6 +23,7 @@ from ftkit.pipeline.selftest_children import Processes
 from ftkit.pipeline.selftest_gradients import Step, distance, rows_of_a_step, without_dropout
 from ftkit.pipeline.selftest_process import work
 from ftkit.pipeline.session import Session
+from ftkit.train import objective as objective_module
 from ftkit.train import trainer as trainer_module
 from tests.cli.running import ftkit as command
 from tests.cli.running import start_ftkit, write_recipe
@@ -131,13 +132,13 @@ def mean_of_each_pass(monkeypatch):
 
 def rows_that_see_each_other(monkeypatch):
     """Positions that run on through a pack."""
-    real = trainer_module.collate_packed
+    real = objective_module.collate_packed
 
     def collate_packed(rows, **settings):
         step = real(rows, **settings)
         return {**step, "position_ids": torch.arange(step["input_ids"].shape[1]).unsqueeze(0)}
 
-    monkeypatch.setattr(trainer_module, "collate_packed", collate_packed)
+    monkeypatch.setattr(objective_module, "collate_packed", collate_packed)
 
 
 def an_unseeded_draw(monkeypatch):

@@ -12,12 +12,14 @@ from safetensors.torch import load_file
 from ftkit.errors import TrainingStoppedError
 from ftkit.evaluate.loss import mean_loss
 from ftkit.methods import FullMethod, LoRAMethod
+from ftkit.train import objective as objective_module
 from ftkit.train import trainer as trainer_module
 from ftkit.train.batches import StepSampler
 from ftkit.train.canaries import Canaries
 from ftkit.train.checkpoint import newest_checkpoint, read_counters
 from ftkit.train.course import MEDIAN_OF, Observations
 from ftkit.train.metrics_log import MetricsLog
+from ftkit.train.objective import CausalLM
 from ftkit.train.soundness import fingerprints, is_finite, require_finite
 from ftkit.train.trainer import fit
 from tests.train.fitting import attached, examples, spec, trainable
@@ -161,7 +163,7 @@ def test_a_usual_rate_does_not_stop_and_the_first_batch_was_learnt(tmp_path, tin
 def watching(folder):
     """Past the first steps, so that only the losses are looked at."""
     seen = Observations(guessing=6.2, learnt=True)
-    return Canaries(attached(folder), lambda step: ROWS, seen, compute=torch.float32, prompts_masked=False)
+    return Canaries(attached(folder), lambda step: ROWS, seen, CausalLM(torch.float32))
 
 
 def test_losses_that_rise_for_good_stop_and_single_bad_ones_do_not(tiny_llama):
@@ -227,8 +229,8 @@ def test_a_step_of_which_no_token_counts_is_explained_however_late_it_comes(pack
 
 
 def test_a_loss_of_exactly_zero_stops(tmp_path, tiny_llama, monkeypatch):
-    real = trainer_module.summed_loss
-    monkeypatch.setattr(trainer_module, "summed_loss", lambda model, batch: real(model, batch) * 0.0)
+    real = objective_module.summed_loss
+    monkeypatch.setattr(objective_module, "summed_loss", lambda model, batch: real(model, batch) * 0.0)
 
     said = stopped(attached(tiny_llama), ROWS, spec(tmp_path))
 
@@ -295,8 +297,8 @@ def test_rows_that_give_no_number_are_named(tmp_path, tiny_llama):
 def test_weights_are_untouched_by_what_stops_before_the_update(tmp_path, tiny_llama, monkeypatch):
     model = attached(tiny_llama)
     before = trainable(model)
-    real = trainer_module.summed_loss
-    monkeypatch.setattr(trainer_module, "summed_loss", lambda model, batch: real(model, batch) * math.nan)
+    real = objective_module.summed_loss
+    monkeypatch.setattr(objective_module, "summed_loss", lambda model, batch: real(model, batch) * math.nan)
 
     stopped(model, ROWS, spec(tmp_path))
 

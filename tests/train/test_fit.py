@@ -12,16 +12,28 @@ import torch
 from safetensors.torch import load_file
 
 from ftkit.errors import TrainingStoppedError
-from ftkit.evaluate.loss import Loss, mean_loss
+from ftkit.evaluate.loss import mean_loss
 from ftkit.files import files_in
 from ftkit.methods import FullMethod, LoRAMethod
-from ftkit.train import trainer as trainer_module
+from ftkit.train import objective as objective_module
 from ftkit.train.checkpoint import by_validation_loss, is_whole, newest_checkpoint
 from ftkit.train.metrics_log import MetricsLog
+from ftkit.train.objective import CausalLM
 from ftkit.train.trainer import fit
 from tests.train.fitting import attached, examples, spec, trainable
 
 ROWS, HELD = examples(20), examples(5, seed=1)
+
+
+class Judged(CausalLM):
+    """Next-token prediction whose validations come out as told."""
+
+    def __init__(self, losses):
+        super().__init__(torch.float32)
+        self.losses = iter(losses)
+
+    def mean_loss(self, model, rows):
+        return next(self.losses) if rows is HELD else super().mean_loss(model, rows)
 
 
 def lines(folder):
@@ -197,13 +209,12 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path, tiny_llama):
     assert names(tmp_path) == ["step-00000004", "step-00000005", "step-00000006"]
 
 
-def test_the_checkpoints_with_the_lowest_validation_losses_are_kept_besides(tmp_path, tiny_llama, monkeypatch):
-    measured = iter([3.0, 1.0, 2.0, 1.5, 4.0, 5.0])
-    monkeypatch.setattr(trainer_module, "mean_loss", lambda *args, **kwargs: Loss(mean=next(measured), tokens=1))
+def test_the_checkpoints_with_the_lowest_validation_losses_are_kept_besides(tmp_path, tiny_llama):
+    judged = Judged([3.0, 1.0, 2.0, 1.5, 4.0, 5.0])
 
     # Every second step is written anyway, the others because they are validated.
     course = {"epochs": 2, "validate_every": 1, "checkpoint_every": 2}
-    fit(attached(tiny_llama), ROWS, HELD, spec(tmp_path, keep_last=1, keep_best=2, **course))
+    fit(attached(tiny_llama), ROWS, HELD, spec(tmp_path, keep_last=1, keep_best=2, **course), objective=judged)
 
     assert names(tmp_path) == ["step-00000002", "step-00000004", "step-00000006"]
     ranked = [(loss, path.name) for loss, path in by_validation_loss(tmp_path / "checkpoints")]
@@ -228,13 +239,13 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path, tiny_llama):
 def poison(monkeypatch, *, at_call: int, value: float = math.nan):
     """Make the loss of one forward pass NaN or infinite, as an overflow would."""
     calls = []
-    real = trainer_module.summed_loss
+    real = objective_module.summed_loss
 
     def poisoned(model, batch):
         calls.append(1)
         return real(model, batch) * (value if len(calls) >= at_call else 1.0)
 
-    monkeypatch.setattr(trainer_module, "summed_loss", poisoned)
+    monkeypatch.setattr(objective_module, "summed_loss", poisoned)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -256,11 +267,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_every_checkpoint_stays_good(
         assert all(value.isfinite().all() for value in saved.values())
 
 
-def test_a_validation_loss_that_is_no_number_stops_the_run_too(tmp_path, tiny_llama, monkeypatch):
-    monkeypatch.setattr(trainer_module, "mean_loss", lambda *args, **kwargs: Loss(mean=math.nan, tokens=1))
-
+def test_a_validation_loss_that_is_no_number_stops_the_run_too(tmp_path, tiny_llama):
     with pytest.raises(TrainingStoppedError, match="step 2: the validation loss is nan"):
-        fit(attached(tiny_llama), ROWS, HELD, spec(tmp_path, validate_every=2))
+        fit(attached(tiny_llama), ROWS, HELD, spec(tmp_path, validate_every=2), objective=Judged([math.nan]))
 
 
 def test_it_runs_on_a_thread_that_cannot_take_signals(tmp_path, tiny_llama):

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from ftkit.errors import TrainingStoppedError
 from ftkit.methods import FullMethod, LoRAMethod
 from ftkit.train import batches
-from ftkit.train import trainer as trainer_module
+from ftkit.train import objective as objective_module
 from ftkit.train.checkpoint import newest_checkpoint
 from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.trainer import fit
@@ -40,14 +40,14 @@ def run(folder, base, *, packing, method=None, rows=ROWS, held=(), hooks=None, *
 
 def watch_passes(monkeypatch, *, then=None):
     """The batches of all forward passes in training, as they come."""
-    seen, real = [], trainer_module.summed_loss
+    seen, real = [], objective_module.summed_loss
 
     def watched(model, batch):
         seen.append(batch)
         loss = real(model, batch)
         return loss if then is None else then(len(seen), loss)
 
-    monkeypatch.setattr(trainer_module, "summed_loss", watched)
+    monkeypatch.setattr(objective_module, "summed_loss", watched)
     return seen
 
 
