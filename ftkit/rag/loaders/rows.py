@@ -69,7 +69,7 @@ def _document(row: Row, number: int, where: str, name: str) -> Document | Proble
     if "text" in row:
         text = row["text"]
         if not isinstance(text, str):
-            return Problem(where=where, what=f"text: is a {type(text).__name__}, not text")
+            return Problem(where=where, what=f"text: {json.dumps(text)[:40]} is not text", fix="Write it as text.")
     else:
         text = "\n".join(f"{key}: {value}" for key, value in others.items() if value is not None and value != "")
         metadata = {key: value for key, value in others.items() if key == "title"}
