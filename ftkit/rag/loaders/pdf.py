@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Mostly pictures, so far more than of text.
 MAX_BYTES = 256 << 20
 # pypdf bounds one stream (75 MB unpacked, two million operators) and one page (5,000 forms), but not their product.
-# A book of 1,000 pages draws with about two million operators.
+# A book of 1,000 pages draws with one or two million; five million take minutes.
 MAX_OPERATORS = 5_000_000
 # Damaged files end in whatever the code that reads them did not foresee.
 _DAMAGED = (

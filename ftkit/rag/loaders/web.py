@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # The parsed tree takes some fifty times as much memory.
 MAX_BYTES = 16 << 20
 _DROPPED = {"script", "style", "nav", "template", "head"}
+_PERMALINK = "headerlink"  # the sign behind a heading that documentation links to it with
 _HEADINGS = {f"h{level}": "#" * level for level in range(1, 7)}
 _BLOCKS = {
     "address", "article", "aside", "blockquote", "body", "dd", "details", "dialog", "div", "dl", "dt", "fieldset",
@@ -103,7 +104,7 @@ class _Writer:
     def _enter(self, tag: Tag) -> bool:
         """Open an element; False where what is below it is dropped, or written already."""
         name = tag.name
-        if name in _DROPPED:
+        if name in _DROPPED or (name == "a" and _PERMALINK in tag.get_attribute_list("class")):
             return False
         if name == "table" and tag.find(_LAYOUT) is None:
             self._close()
