@@ -107,14 +107,14 @@ def test_a_long_paragraph_is_cut_at_the_ends_of_sentences_then_at_words_then_wit
 
 
 def test_no_sentence_ends_before_a_lower_case_letter():
-    assert passages("Pumps, e.g. the small one. Oil them.", limit=6) == [
+    assert passages("Oil it. Pumps, e.g. the small one.", limit=5) == [
+        ("", "Oil it."),
         ("", "Pumps, e.g. the small one."),
-        ("", "Oil them."),
     ]
 
 
 def test_items_of_a_list_are_cut_between_them():
-    assert passages("- one thing\n- other thing\n- third thing", limit=6) == [
+    assert passages("- one thing\n- other thing\n- third thing", limit=7) == [
         ("", "- one thing\n- other thing"),
         ("", "- third thing"),
     ]
@@ -128,6 +128,16 @@ def test_a_table_is_cut_between_rows_and_its_header_stands_in_front_of_the_rest(
         ("", "# Parts\n\n| part | price |\n|---|---|\n| pump one | 10 |"),
         ("Parts\n| part | price |", "| valve two | 20 |"),
         ("Parts\n| part | price |", "| hose three | 30 |"),
+    ]
+
+
+def test_the_first_row_below_a_header_has_it_in_front_too():
+    table = "| part | price |\n|---|---|\n| pump one | 10 |"
+
+    # The heading, the header row and the dashes are 2 + 5 + 1 words, the row with its context 6 + 6.
+    assert passages(f"# Parts\n\n{table}", limit=12) == [
+        ("", "# Parts\n\n| part | price |\n|---|---|"),
+        ("Parts\n| part | price |", "| pump one | 10 |"),
     ]
 
 
@@ -163,16 +173,17 @@ def test_headings_that_would_take_half_of_a_passage_are_shortened_from_the_left(
 def test_a_heading_does_not_stand_alone_where_a_sentence_fits_beside_it():
     text = "# Care\n\nOil it now. Dry it soon after that."  # 2 words, and 3 + 5
 
-    assert passages(text, limit=8) == [("", "# Care\n\nOil it now."), ("Care", "Dry it soon after that.")]
+    # The paragraph would fit below its heading as context (1 + 8), but not beside the heading itself (2 + 8).
+    assert passages(text, limit=9) == [("", "# Care\n\nOil it now."), ("Care", "Dry it soon after that.")]
 
 
 def test_the_end_of_a_passage_is_repeated_in_whole_sentences():
-    text = "A one. B two. C three. D four."
+    text = "A one. B two. C three. D four. E five."
 
-    assert passages(text, limit=4, overlap=2) == [
-        ("", "A one. B two."),
-        ("", "B two. C three."),
-        ("", "C three. D four."),
+    # Three words may be repeated, so one sentence of two.
+    assert passages(text, limit=6, overlap=3) == [
+        ("", "A one. B two. C three."),
+        ("", "C three. D four. E five."),
     ]
 
 

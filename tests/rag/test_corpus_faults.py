@@ -245,6 +245,10 @@ def test_two_sources_that_give_one_id_are_both_named_and_the_first_is_kept(tmp_p
         "b/x.txt: would have the id 'x.txt', and so has a/x.txt\n"
         "  Rename one of them, or name a folder above both as the source."
     ]
+    for name in ("a", "b"):
+        (tmp_path / name / "rows.csv").write_text("text\none\ntwo\n")
+    assert len(read_documents([tmp_path / "a", tmp_path / "b"], on_fault="skip").faults) == 2  # a file, not each row
+    (tmp_path / "a" / "rows.csv").unlink()
     [fault] = read_documents([tmp_path / "a", tmp_path / "a"], on_fault="skip").faults
     assert str(fault) == f"{tmp_path}/a/x.txt: is named twice\n  Name it once."
 

@@ -58,7 +58,8 @@ def test_text_between_rules_is_no_front_matter(tmp_path, text):
 def test_a_web_page_becomes_text_with_markdowns_signs(tmp_path):
     page = """<!DOCTYPE html><html lang="de"><head><title> The
       pump </title><style>p{}</style></head><body>
-      <nav><a href="/">Home</a></nav><h1>Pump&nbsp;1 <em>care</em><a class="headerlink" href="#c">¶</a></h1><!-- hidden --><script>alert(1)</script>
+      <nav><a href="/">Home</a></nav><h1>Pump&nbsp;1 <em>care</em><a class="headerlink" href="#c">¶</a></h1>
+      <!-- hidden --><script>alert(1)</script>
       <template>later</template><p>Oil   it
       <b>well</b>.<br>Twice.</p>
       <ul><li>Oil<li>Rag<ol><li>dry</li><li><p>clean</p></li></ol></ul>
