@@ -31,10 +31,11 @@ def find_files(sources: Sequence[str | Path]) -> Iterator[SourceFile | Problem]:
     it, or to nothing, is a problem. Links to folders inside are left out, for what they hold is read where it is.
     """
     for source in sources:
-        path = Path(source).expanduser()
+        path = Path(source)
         try:
+            path = path.expanduser()
             is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
-        except (OSError, ValueError):  # too long for a name, or a zero byte in it
+        except (OSError, ValueError, RuntimeError):  # too long, a zero byte, ~ of nobody
             is_folder = is_file = exists = False
         if is_folder:
             yield from _folder(path)

@@ -208,6 +208,12 @@ def test_a_source_that_is_not_there_is_named_with_the_nearest_that_is(folder):
     ]
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "~nobody-of-that-name/a.txt"])
+def test_a_source_that_no_file_can_be_called_is_a_fault(name):
+    with pytest.raises(DataError, match="no such file or folder"):
+        read_documents([name])
+
+
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_folder_without_any_document_is_a_fault(tmp_path, hidden):
     if hidden:
