@@ -74,6 +74,10 @@ ORDER = {
         "verify_process", "readers", "readers.convert_to_gguf", "readers.llama_cpp", "readers.onnx_genai", "base",
         "checks", "verify", "archive", "unpack", "signing", "licensing", "sbom", "run_guide", "",
     ],
+    "rag": [
+        "document", "loaders.reading", "loaders.plain", "loaders.markdown", "loaders.web", "loaders.pdf",
+        "loaders.rows", "loaders", "sources", "corpus", "blocks", "cuts", "chunking", "",
+    ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip
 
@@ -91,6 +95,8 @@ ADAPTERS = {
     "transformers.TrainingArguments": {"train"},
     "faiss": {"rag"},
     "sentence_transformers": {"rag"},
+    "pypdf": {"rag"},
+    "bs4": {"rag"},
     "model_signing": {"export"},
 }
 # Run alone in a process of their own, with nothing of ftkit, as the export's users would load it.

@@ -1,0 +1,1 @@
+"""Retrieval: from files to documents and passages, each of which can be cited by its place in the source."""
