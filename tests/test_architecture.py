@@ -74,6 +74,11 @@ ORDER = {
         "verify_process", "readers", "readers.convert_to_gguf", "readers.llama_cpp", "readers.onnx_genai", "base",
         "checks", "verify", "archive", "unpack", "signing", "licensing", "sbom", "run_guide", "",
     ],
+    "rag": [
+        "world.draw", "world.names", "world.values", "world.wording", "world.companies", "world.places",
+        "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
+        "world.write", "world.closed", "world", "",
+    ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip
 
