@@ -52,7 +52,7 @@ ORDER = {
         "tables", "summary", "prepare", "stream", "streaming", "",
     ],
     "models": [
-        "known", "cache", "weights", "shards", "gguf", "find", "precision", "chat_template", "tokenizer",
+        "known", "wheel", "cache", "weights", "shards", "gguf", "find", "find_encoder", "precision", "chat_template", "tokenizer",
         "prompt_tokens", "vocabulary", "load", "licences", "",
     ],
     "methods": [
@@ -76,7 +76,12 @@ ORDER = {
     ],
     "rag": [
         "document", "loaders.reading", "loaders.plain", "loaders.markdown", "loaders.web", "loaders.pdf",
-        "loaders.rows", "loaders", "sources", "corpus", "blocks", "cuts", "chunking", "",
+        "loaders.rows", "loaders", "sources", "corpus", "blocks", "cuts", "chunking",
+        "world.draw", "world.names", "world.values", "world.wording", "world.companies", "world.places",
+        "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
+        "world.write", "world.closed", "world",
+        "encoder", "passage", "fusion", "lexical", "schema", "settings", "vectors", "store", "soundness", "growth",
+        "index", "reader", "answering", "opening", "objectives", "",
     ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip

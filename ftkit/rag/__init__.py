@@ -1,1 +1,1 @@
-"""Retrieval: from files to documents and passages, each of which can be cited by its place in the source."""
+"""Retrieval-augmented generation: corpus, index, retriever and generator trained together, answers with sources."""
