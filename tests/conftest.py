@@ -22,9 +22,10 @@ from ftkit.cache import cache_folder
 from ftkit.errors import FtkitError
 from ftkit.export import process
 from ftkit.models.find import find_base
+from ftkit.models.find_encoder import find_encoder
 from tests.forking import ForkedRuns
 
-FETCHED = ("models", "wheels")  # the only folders of the person's own cache that tests read and fill
+FETCHED = ("models", "encoders", "wheels")  # the only folders of the person's own cache that tests read and fill
 
 
 def own_cache() -> Path:
@@ -90,3 +91,12 @@ def smollm2():
         return find_base("smollm2-135m")
     except FtkitError as error:
         pytest.skip(f"smollm2-135m: {error}")
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The real text encoder; skipped with the reason where it can neither be found nor fetched."""
+    try:
+        return find_encoder("all-minilm-l6-v2")
+    except FtkitError as error:
+        pytest.skip(f"all-minilm-l6-v2: {error}")

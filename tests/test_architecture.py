@@ -52,8 +52,8 @@ ORDER = {
         "tables", "summary", "prepare", "stream", "streaming", "",
     ],
     "models": [
-        "known", "wheel", "cache", "weights", "shards", "gguf", "find", "find_encoder", "precision", "chat_template", "tokenizer",
-        "prompt_tokens", "vocabulary", "load", "licences", "",
+        "known", "wheel", "cache", "weights", "shards", "gguf", "find", "find_encoder", "precision", "chat_template",
+        "tokenizer", "prompt_tokens", "vocabulary", "load", "licences", "",
     ],
     "methods": [
         "bottleneck", "method", "targets", "tokens", "quantised", "adapter_files", "peft_calls", "layerwise",
@@ -98,7 +98,6 @@ ADAPTERS = {
     "trl": {"train"},
     "transformers.Trainer": {"train"},
     "transformers.TrainingArguments": {"train"},
-    "faiss": {"rag"},
     "sentence_transformers": {"rag"},
     "pypdf": {"rag"},
     "bs4": {"rag"},

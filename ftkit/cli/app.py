@@ -19,6 +19,7 @@ from ftkit.cli import (
     export,
     generate,
     models,
+    rag,
     recipes,
     resume,
     schema,
@@ -76,6 +77,7 @@ VERBS: dict[str, Any] = {
 }
 for _name, _command in VERBS.items():
     app.command(_name)(_command)
+app.add_typer(rag.app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,7 +19,7 @@ def f1(answer: str, reference: str) -> float:
     Source:
         SQuAD (Rajpurkar et al. 2016, arXiv:1606.05250): lower case, without punctuation and articles.
     """
-    return _overlap_f1(_squad_words(answer), _squad_words(reference))
+    return _overlap_f1(squad_words(answer), squad_words(reference))
 
 
 def rouge_l(answer: str, reference: str) -> float:
@@ -33,6 +33,12 @@ def rouge_l(answer: str, reference: str) -> float:
     return _harmonic(common, len(ours), len(theirs))
 
 
+def squad_words(text: str) -> list[str]:
+    """Words as SQuAD compares them: lower case, without punctuation and articles."""
+    lowered = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", lowered).split()
+
+
 METRICS: dict[str, Callable[[str, str], float]] = {"exact_match": exact_match, "f1": f1, "rouge_l": rouge_l}
 
 
@@ -40,11 +46,6 @@ def score(answers: Sequence[str], references: Sequence[str], metrics: Sequence[s
     """Mean of each metric over all pairs."""
     pairs = list(zip(answers, references, strict=True))
     return {name: sum(METRICS[name](*pair) for pair in pairs) / len(pairs) for name in metrics}
-
-
-def _squad_words(text: str) -> list[str]:
-    lowered = "".join(letter for letter in text.lower() if letter not in string.punctuation)
-    return re.sub(r"\b(a|an|the)\b", " ", lowered).split()
 
 
 def _overlap_f1(ours: list[str], theirs: list[str]) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ftkit.export.engine_tokens import EngineTexts, default_template, engine_fault
+from ftkit.export.engine_tokens import EngineTexts, bare, default_template, engine_fault
 from ftkit.export.limits import Limits
 from ftkit.export.manifest import ExportManifest, file_problems
 from ftkit.export.measure import Measured
@@ -56,12 +57,16 @@ def check_tokenizer(
     return Check(name="tokenizer", passed=same, value=digest, limit=manifest.tokenizer_digest, detail=detail)
 
 
-def check_engine_texts(found: dict[str, Any], fixtures: dict[str, Any]) -> Check:
-    """What an engine's own tokenizer and template make of the fixed texts, where its reader tells."""
+def check_engine_texts(found: dict[str, Any], fixtures: dict[str, Any], front: Sequence[int]) -> Check:
+    """What an engine's own tokenizer and template make of the fixed texts, where its reader tells.
+
+    A soft prompt's tokens, ``front``, may be left to the chat template (see `ftkit.export.engine_tokens.bare`).
+    """
+    chats = any(chat["text"] is not None for chat in fixtures["chats"])
     problems = [
         f"gives other token ids for {entry['text']!r}"
         for entry, ids in zip(fixtures["texts"], found["engine_texts"], strict=True)
-        if entry["ids"] != ids
+        if entry["ids"] != ids and ids != bare(entry["ids"], front if chats else ())
     ] + [
         f"renders {text!r}, trained with {chat['text']!r}"
         for chat, text in zip(fixtures["chats"], found["engine_chats"], strict=True)
@@ -106,11 +111,11 @@ def check_contract(
     again = contract.with_answers(answers, contract.clock)
     detail = describe_contract_difference(contract, again, token_names(folder))
     front = manifest.prefix_ids
-    bare = [
+    lacking = [
         one for one in (*again.conversations, *again.texts) if one.ids is not None and one.ids[: len(front)] != front
     ]
-    if bare and not detail:
-        detail = f"{bare[0].name!r} does not begin with the soft prompt's tokens, {front}"
+    if lacking and not detail:
+        detail = f"{lacking[0].name!r} does not begin with the soft prompt's tokens, {front}"
     return Check(name="token_contract", passed=not detail, value=again.digest, limit=contract.digest, detail=detail)
 
 

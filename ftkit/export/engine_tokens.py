@@ -26,10 +26,12 @@ class EngineTexts:
     Attributes:
         plain: Pairs of a text and its ids, with the special tokens that the tokenizer itself adds.
         rendered: Pairs of a prompt rendered by the chat template and its ids.
+        front: A soft prompt's tokens, which the chat template writes; see `bare`.
     """
 
     plain: tuple[tuple[str, list[int]], ...]
     rendered: tuple[tuple[str, list[int]], ...]
+    front: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -42,18 +44,38 @@ class EngineTexts:
 
     def difference(self, found: dict[str, list[list[int]]], names: Namer) -> str:
         """The first text that the engine cuts otherwise, in words; empty where there is none."""
-        for pairs, others in ((self.rendered, found["rendered"]), (self.plain, found["plain"])):
+        sides = ((self.rendered, found["rendered"], ()), (self.plain, found["plain"], self.front))
+        for pairs, others, front in sides:
             for (text, ids), other in zip(pairs, others, strict=True):
                 position = first_difference(ids, other)
-                if position is not None:
+                if position is not None and other != bare(ids, front):
                     trained, engine = (show_tokens(side, position, names) for side in (ids, other))
                     start = text if len(text) <= 60 else text[:60] + "…"
                     return f"{start!r}, token {position}: trained with {trained}, the engine gives {engine}"
         return ""
 
 
-def engine_texts(tokenizer: Any, fixtures: dict[str, Any], contract: TokenContract | None) -> EngineTexts:
-    """The texts that an export carries with their ids."""
+def bare(ids: list[int], front: Sequence[int]) -> list[int]:
+    """A plain text's ids without a soft prompt's tokens in front.
+
+    What the chat template writes, every engine reads. What a tokenizer of transformers puts in front of plain text
+    has no place in a GGUF, so there whoever asks for a completion must begin with these tokens; the card says so.
+    """
+    return ids[len(front) :] if front and ids[: len(front)] == list(front) else ids
+
+
+def engine_texts(
+    tokenizer: Any, fixtures: dict[str, Any], contract: TokenContract | None, front: Sequence[int] = ()
+) -> EngineTexts:
+    """The texts that an export carries with their ids.
+
+    Args:
+        tokenizer: Of the export.
+        fixtures: Of its probes.
+        contract: Its token contract, if it has one.
+        front: A soft prompt's tokens. Without a chat template nothing but the tokenizer writes them, and the engine's
+            must do the same.
+    """
     plain = [(entry["text"], entry["ids"]) for entry in fixtures["texts"]]
     rendered = []
     if contract is not None:
@@ -63,7 +85,8 @@ def engine_texts(tokenizer: Any, fixtures: dict[str, Any], contract: TokenContra
             for prompt in contract.conversations
             if prompt.text is not None and prompt.ids is not None
         ]
-    return EngineTexts(plain=_composed(tokenizer, plain), rendered=_composed(tokenizer, rendered))
+    chats = tuple(front) if rendered else ()
+    return EngineTexts(plain=_composed(tokenizer, plain), rendered=_composed(tokenizer, rendered), front=chats)
 
 
 def default_template(tokenizer: Any) -> str | None:

@@ -104,7 +104,8 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         wanted: dict[str, Any] = {"fixtures": fixtures}
         if contract is not None:
             wanted |= {"contract": contract.questions(), "clocks": [contract.clock]}
-        texts = engine_texts(tokenizer, fixtures, contract) if TARGETS[manifest.kind].own_tokenizer else None
+        own = TARGETS[manifest.kind].own_tokenizer
+        texts = engine_texts(tokenizer, fixtures, contract, manifest.prefix_ids) if own else None
         asked = None if texts is None else texts.questions()
         measured = measure(_artefact(folder, manifest, base), probes, wanted, asked)
         found = measured.texts
@@ -135,7 +136,7 @@ def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | N
         check_differs(measured.distances, limits),
         check_greedy(probes, measured),
     ]
-    checks += [check_engine_texts(found, fixtures)] if "engine_texts" in found else []
+    checks += [check_engine_texts(found, fixtures, manifest.prefix_ids)] if "engine_texts" in found else []
     return [*checks, check_silence(measured.distances)] if manifest.prefix_ids else checks
 
 

@@ -14,14 +14,15 @@ def weights_sha256(folder: Path) -> str:
     """The identity of a model: the SHA-256 of its weights.
 
     For one ``model.safetensors`` it is that file's own digest, as ``sha256sum`` prints it; for shards, the digest
-    of the JSON object {file name: digest}. Digests are remembered by path, size and modification time, because
-    hashing a large checkpoint takes as long as reading it.
+    of the JSON object {file name: digest}. Digests are remembered, because hashing a large checkpoint takes as long
+    as reading it.
     """
-    digests = {path.name: _remembered_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    digests = {path.name: remembered_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
     return next(iter(digests.values())) if len(digests) == 1 else sha256_json(digests)
 
 
-def _remembered_sha256(path: Path) -> str:
+def remembered_sha256(path: Path) -> str:
+    """The digest of a file, remembered by path, size and modification time."""
     facts = path.stat()
     key = f"{path.resolve()}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ino}"
     memory = cache_folder() / "digests.json"

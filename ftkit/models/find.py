@@ -88,7 +88,7 @@ def find_base(path: str, revision: str | None = None) -> BaseModel:
             fix=did_you_mean(path, KNOWN_MODELS, what="Known models"),
         )
     else:
-        folder, revision = _from_hub(path, revision)
+        folder, revision = fetch_from_hub(path, revision)
     config = check_model_folder(folder)
     return BaseModel(name=path, revision=revision, folder=folder, sha256=weights_sha256(folder), config=config)
 
@@ -117,7 +117,12 @@ def _known(model: KnownModel) -> Path:
     return folder
 
 
-def _from_hub(path: str, revision: str | None) -> tuple[Path, str]:
+def fetch_from_hub(path: str, revision: str | None) -> tuple[Path, str]:
+    """A hub repository's folder in the hub's own cache, and the commit that it is.
+
+    Raises:
+        ModelError: It is not there, or the hub is closed and it was never fetched.
+    """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 

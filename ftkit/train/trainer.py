@@ -88,8 +88,7 @@ def fit(
     device = next(model.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()
-    total = spec.total_steps(len(train))
-    done = step_of(resume_from) if resume_from else 0
+    total, done = spec.total_steps(len(train)), step_of(resume_from) if resume_from else 0
     if resume_from is not None and done >= total:
         load_trainable(model, resume_from)
         load_method_state(hooks, resume_from)

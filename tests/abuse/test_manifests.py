@@ -99,7 +99,7 @@ def test_tokens_beyond_the_tokenizer_get_no_rows_in_memory(run):
 @pytest.fixture
 def no_hub(monkeypatch):
     asked: list[str] = []
-    monkeypatch.setattr(find, "_from_hub", lambda name, revision: asked.append(name) or pytest.fail(name))
+    monkeypatch.setattr(find, "fetch_from_hub", lambda name, revision: asked.append(name) or pytest.fail(name))
     return asked
 
 

@@ -12,10 +12,12 @@ from gguf import GGUFReader
 from tokenizers import normalizers
 
 from ftkit.errors import MissingPartError, RecipeError
+from ftkit.export.checks import check_engine_texts
 from ftkit.export.converter import Vocabulary, convert, find_converter, vocabulary_of
-from ftkit.export.engine_tokens import EngineTexts, engine_fault, not_for_llama_cpp
+from ftkit.export.engine_tokens import EngineTexts, engine_fault, engine_texts, not_for_llama_cpp
 from ftkit.export.targets import TARGETS
 from ftkit.export.targets.gguf_adapter import gguf_tensors
+from ftkit.export.token_contract import Prompt, TokenContract
 from ftkit.export.verify import verify_export
 from ftkit.models.find import BaseModel, find_base
 from ftkit.recipe import RECIPES
@@ -256,3 +258,27 @@ def test_the_first_difference_of_an_engine_is_said(change, fault):
 
     assert fault in said
     assert bool(said) == bool(change)
+
+
+@pytest.mark.parametrize(
+    ("plain", "rendered", "chats", "fault"),
+    [
+        ([1, 2, 3], [1, 2, 1], True, ""),  # the engine puts the soft prompt (1, 2) in front itself
+        ([3], [1, 2, 1], True, ""),  # it leaves that to the chat template
+        ([3], [1], True, "'ab'"),  # a chat never goes without
+        ([2, 3], [1, 2, 1], True, "'c'"),  # half a soft prompt is none
+        ([3], [], False, "'c'"),  # without a chat template nothing else would write it
+    ],
+)
+def test_only_plain_text_may_come_without_a_soft_prompt_and_only_where_chats_have_it(plain, rendered, chats, fault):
+    fixtures = {"texts": [{"text": "c", "ids": [1, 2, 3]}], "chats": [{"text": "ab" if chats else None}]}
+    prompts = (Prompt(name="ab", text="ab", ids=[1, 2, 1]),) if chats else ()
+    contract = TokenContract(clock=None, conversations=prompts, texts=())
+    texts = engine_texts(tiny_tokenizer(), fixtures, contract, front=[1, 2])
+    found = {"tokenised": {"rendered": [rendered] if chats else [], "plain": [plain]}, "ends": [], "template": None}
+
+    said = engine_fault(found, texts, [], None, lambda token: f"{token}")
+
+    assert fault in said and bool(said) == bool(fault)
+    onnx = {"engine_texts": [plain], "engine_chats": ["ab" if chats else None]}
+    assert check_engine_texts(onnx, fixtures, [1, 2]).passed == (fault != "'c'")

@@ -61,7 +61,7 @@ def test_a_relative_folder_is_found_from_the_current_one(tiny_llama, monkeypatch
 
 @pytest.mark.parametrize("name", ["nonsense", "./none", "/none/at/all", "~/none", "a/b/c", "x" * 300, "a\0b"])
 def test_what_is_no_folder_and_no_name_is_refused_without_the_hub(name, monkeypatch):
-    monkeypatch.setattr(find, "_from_hub", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.setattr(find, "fetch_from_hub", lambda *_: pytest.fail("asked the hub"))
 
     with pytest.raises(ModelError, match="no such folder, and not a known model\n  Known models: smollm2-135m"):
         find_base(name)

@@ -19,7 +19,7 @@ from ftkit.rag.world.values import VALUES
 from ftkit.rag.world.write import folder_digest
 
 # Of closed_world(subjects=40, seed=7); another one means that every published comparison has to be made again.
-PINNED = "4044ccd5fc1c689acc550049f86d01dce117e46c2d0176a3858302becf62ae18"
+PINNED = "715c13cfbbed6d55d3b26e236bd09b84f9488b8b642e0d4cba9df856aca15241"
 RELATIONS = [(name, relation) for name, kind in KINDS.items() for relation in kind.relations]
 # Words that say nothing of what is asked.
 EMPTY_WORDS = {
@@ -169,7 +169,7 @@ def test_every_fact_stands_at_its_offsets_and_nowhere_else_in_its_document(world
 
 def test_every_question_has_exactly_one_right_answer_in_the_corpus(world):
     said = statements(world)
-    names = {subject.document: subject.name for subject in world.subjects}
+    names = {subject.key: subject.name for subject in world.subjects}
 
     assert sum(map(len, said.values())) == len(world.facts)
     for question in world.questions:
@@ -445,10 +445,7 @@ def test_the_files_hold_the_world(tmp_path):
     rows = {name: [json.loads(line) for line in (tmp_path / "world" / name).read_text().splitlines()] for name in (
         "documents.jsonl", "facts.jsonl", "questions_train.jsonl", "questions_dev.jsonl", "questions_test.jsonl",
     )}  # fmt: skip
-    pages = {
-        row["id"]: (tmp_path / "world" / "documents" / f"{row['id']}.md").read_text()
-        for row in rows["documents.jsonl"]
-    }
+    pages = {row["id"]: (tmp_path / "world" / "documents" / row["id"]).read_text() for row in rows["documents.jsonl"]}
 
     assert pages == {document.id: document.text for document in small.documents}
     assert all(pages[row["document"]][row["start"] : row["end"]] == row["value"] for row in rows["facts.jsonl"])

@@ -93,7 +93,12 @@ class Subject:
 
     @property
     def document(self) -> str:
-        """Id of its document."""
+        """Id of its document: the name of its file, as an index of the folder calls it."""
+        return f"{self.key}.md"
+
+    @property
+    def key(self) -> str:
+        """The name as a part of ids."""
         return self.name.lower().replace(" ", "-")
 
     @property
@@ -106,7 +111,7 @@ class Subject:
 
     def fact(self, relation: str) -> str:
         """Id of what is, or could be, said of it."""
-        return f"{self.document}.{relation}"
+        return f"{self.key}.{relation}"
 
 
 class Metadata(TypedDict):

@@ -1,6 +1,6 @@
 r"""A world as files.
 
-    documents/ID.md        one page each
+    documents/ID           one page each, ID ending in .md
     documents.jsonl        {"id", "title", "date", "role"} of each page
     facts.jsonl            {"id", "subject", "relation", "value", "date", "document", "start", "end"}
     questions_SPLIT.jsonl  {"question", "answers", "document", ...}: the fields of `Question`
@@ -39,7 +39,7 @@ def write_world(
     with new_folder(folder) as partial:
         (partial / "documents").mkdir()
         for document in documents:
-            _write(partial / "documents" / f"{document.id}.md", document.text)
+            _write(partial / "documents" / document.id, document.text)
         _write_lines(
             partial / "documents.jsonl",
             ({"id": document.id, **document.metadata, "role": document.role} for document in documents),

@@ -1,0 +1,29 @@
+"""``ftkit rag``: documents in an index, and questions answered from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from ftkit.cli import rag_ask, rag_index, rag_world
+
+app = typer.Typer(
+    name="rag",
+    help="Answer from documents: build an index, ask it, keep it up to date.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+VERBS: dict[str, Any] = {
+    "index": rag_index.index,
+    "add": rag_index.add,
+    "remove": rag_index.remove,
+    "rollback": rag_index.rollback,
+    "show": rag_index.show,
+    "search": rag_ask.search,
+    "ask": rag_ask.ask,
+    "world": rag_world.world,
+}
+for _name, _command in VERBS.items():
+    app.command(_name)(_command)

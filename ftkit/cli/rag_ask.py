@@ -1,0 +1,116 @@
+"""``ftkit rag ask`` and ``search``: what an index answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ftkit.cli.output import Json, print_json
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="An index.")]
+Question = Annotated[str, typer.Option("--question", "-q", help="What to ask.")]
+SHOWN = 160  # characters of a passage in a terminal
+
+
+class Mode(StrEnum):
+    """How passages are searched for."""
+
+    hybrid = "hybrid"
+    dense = "dense"
+    lexical = "lexical"
+
+
+Search = Annotated[Mode, typer.Option("--mode", help="By vectors, by words, or by both.")]
+
+
+def ask(
+    folder: Folder,
+    question: Question,
+    generator: Annotated[
+        str | None, typer.Option(help="A run, an export or a model instead of the index's own.")
+    ] = None,
+    mode: Search = Mode.hybrid,
+    passages: Annotated[int, typer.Option(min=0, help="How many the generator is given.")] = 3,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    why: Annotated[bool, typer.Option("--why", help="Show scores, and the answer without the passages.")] = False,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Warnings only on stderr.")] = False,
+) -> None:
+    """Answer a question from an index's documents, with the passages that the answer rests on."""
+    from ftkit.notices import show_notices
+    from ftkit.rag.opening import open_system
+
+    show_notices(quiet=quiet)
+    system = open_system(
+        folder, generator=generator, mode=mode.value, passages=passages, max_new_tokens=max_new_tokens
+    )
+    answer, reasons = system.explain(question) if why else (system.ask(question), None)
+    if as_json:
+        print_json(asdict(answer) | ({} if reasons is None else {"why": _why_document(reasons)}))
+    else:
+        _echo(answer, reasons)
+
+
+def search(
+    folder: Folder,
+    question: Question,
+    mode: Search = Mode.hybrid,
+    count: Annotated[int, typer.Option("--passages", min=1, help="How many to show.")] = 5,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Warnings only on stderr.")] = False,
+) -> None:
+    """Show the passages that are found for a question; no generator is needed."""
+    from ftkit.notices import show_notices
+    from ftkit.rag.index import Index
+    from ftkit.rag.opening import open_encoders
+
+    show_notices(quiet=quiet)
+    index = Index(folder)
+    encoders = None if mode is Mode.lexical else open_encoders(index.settings)
+    hits = index.search(question, encoders, count=count, mode=mode.value)
+    if as_json:
+        print_json([_hit(hit) for hit in hits])
+        return
+    for number, hit in enumerate(hits, start=1):
+        typer.echo(f"[{number}] {_place(hit.passage.document, hit.passage.start, hit.passage.end)}  {hit.score:.4f}")
+        typer.echo(f"    {_short(hit.passage.content)}")
+
+
+def _why_document(why: Any) -> dict[str, Any]:
+    return {"without": why.without, "given": why.given, "passages": [_hit(hit) for hit in why.hits]}
+
+
+def _hit(hit: Any) -> dict[str, Any]:
+    passage = asdict(hit.passage)
+    del passage["id"]
+    return passage | {"score": hit.score, "ranks": hit.ranks}
+
+
+def _echo(answer: Any, why: Any) -> None:
+    typer.echo(answer.text if not answer.abstained else "(no answer: the passages do not hold one)")
+    typer.echo("")
+    for number, cited in enumerate(answer.citations, start=1):
+        typer.echo(f"[{number}] {_place(cited.document, cited.start, cited.end)}, version {cited.version}")
+        typer.echo(f"    {_short(cited.text)}")
+    if why is not None:
+        typer.echo("\nwhy these passages:")
+        for number, hit in enumerate(why.hits, start=1):
+            ranks = ", ".join(f"{name} rank {rank}" for name, rank in hit.ranks.items())
+            left_out = "" if number <= why.given else "  (no room for it)"
+            typer.echo(f"[{number}] score {hit.score:.4f}  {ranks}{left_out}")
+        typer.echo(f"without any passage the answer would be: {_short(why.without)}")
+    took = answer.latency_s
+    typer.echo(f"\nretrieved in {took.retrieve:.2f} s, answered in {took.generate:.2f} s")
+
+
+def _place(document: str, start: int, end: int) -> str:
+    return f"{document}:{start}-{end}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"

@@ -1,0 +1,195 @@
+"""A question in, an answer with its sources out: retrieve, read, cite."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ftkit.errors import DataError
+from ftkit.evaluate.generation import Answer, generate
+from ftkit.pipeline.target import Target
+from ftkit.rag.encoder import EncoderPair
+from ftkit.rag.index import Index, Mode
+from ftkit.rag.passage import Hit
+from ftkit.rag.reader import ReaderPrompts, is_refusal
+
+PASSAGES = 3
+MAX_NEW_TOKENS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Citation:
+    """A passage that was given to the reader.
+
+    Attributes:
+        document: Id of the document.
+        version: Of the index.
+        start: First character in the document's stored text.
+        end: One past the last.
+        text: Those characters.
+        score: Of the search.
+    """
+
+    document: str
+    version: int
+    start: int
+    end: int
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Attributes: retrieve, generate: seconds."""
+
+    retrieve: float
+    generate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CitedAnswer:
+    """An answer and where it comes from.
+
+    Attributes:
+        text: What the generator said; empty where the system abstained.
+        abstained: Whether it gave no answer: the generator said that it does not know, or nothing was found.
+        citations: What the generator was given, best first.
+        latency_s: Seconds of each step.
+        tokens: Generated.
+        finish_reason: ``stop`` or ``length``.
+        question: That was asked.
+    """
+
+    text: str
+    abstained: bool
+    citations: tuple[Citation, ...]
+    latency_s: Latency
+    tokens: int
+    finish_reason: str
+    question: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Why:
+    """What an answer rests on.
+
+    Attributes:
+        without: The same generator's answer without any passage.
+        hits: The passages that were looked at, with their score and their rank in each search; ``given`` ones first.
+        given: How many of them the generator was given.
+    """
+
+    without: str
+    hits: tuple[Hit, ...]
+    given: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RagSystem:
+    """An index, its encoders and a generator.
+
+    Attributes:
+        index: Open.
+        encoders: That made it.
+        generator: Any target: a base model, a run, an export.
+        mode: How passages are searched for.
+        passages: How many the generator is given at most.
+        max_new_tokens: Longest answer.
+    """
+
+    index: Index
+    encoders: EncoderPair
+    generator: Target
+    mode: Mode = "hybrid"
+    passages: int = PASSAGES
+    max_new_tokens: int = MAX_NEW_TOKENS
+    prompts: ReaderPrompts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.index.require_encoders(self.encoders)
+        length = self.generator.context_length
+        room = None if length is None else length - self.max_new_tokens
+        if room is not None and room < 1:
+            raise DataError(
+                f"an answer of {self.max_new_tokens} tokens leaves no room for a question in a context of {length}",
+                fix="Ask for shorter answers.",
+            )
+        object.__setattr__(self, "prompts", ReaderPrompts(self.generator.tokenizer, room=room))
+
+    def retrieve(self, question: str) -> list[Hit]:
+        """The passages for a question, best first.
+
+        Raises:
+            DataError: The question is empty, or longer than the encoder reads.
+        """
+        if not question.strip():
+            raise DataError("the question is empty", fix="Ask something.")
+        return self.index.search(question, self.encoders, count=self.passages, mode=self.mode)
+
+    def ask(self, question: str) -> CitedAnswer:
+        """Answer one question.
+
+        Raises:
+            DataError: The question is empty, or longer than encoder or generator read.
+        """
+        return self.read(question, *self._timed(question))
+
+    def explain(self, question: str) -> tuple[CitedAnswer, Why]:
+        """Answer one question, and say what the answer rests on."""
+        hits, seconds = self._timed(question)
+        answer = self.read(question, hits, seconds)
+        without = self._generate(self.prompts.prompt(question, []).ids)
+        return answer, Why(without=without.text, hits=tuple(hits), given=len(answer.citations))
+
+    def read(self, question: str, hits: Sequence[Hit], retrieve_s: float = 0.0) -> CitedAnswer:
+        """Answer from passages that were found before.
+
+        Args:
+            question: Not empty.
+            hits: Best first; those that there is no room for are left out, the worst first, and are not cited.
+            retrieve_s: Seconds that finding them took.
+        """
+        prompt = self.prompts.prompt(question, [hit.passage.content for hit in hits])
+        said = self._generate(prompt.ids)
+        abstained = is_refusal(said.text)
+        return CitedAnswer(
+            text="" if abstained else said.text,
+            abstained=abstained,
+            citations=tuple(map(_citation, hits[: prompt.given])),
+            latency_s=Latency(retrieve=retrieve_s, generate=said.wall_s),
+            tokens=said.tokens,
+            finish_reason=said.finish_reason,
+            question=question,
+        )
+
+    def _timed(self, question: str) -> tuple[list[Hit], float]:
+        started = time.perf_counter()
+        hits = self.retrieve(question)
+        return hits, time.perf_counter() - started
+
+    def _generate(self, ids: list[int]) -> Answer:
+        target = self.generator
+        if target.choose is not None:
+            target.choose()
+        answers: list[Answer] = generate(
+            target.model,
+            [ids],
+            target.tokenizer,
+            stop_token_ids=target.stop_token_ids,
+            max_new_tokens=self.max_new_tokens,
+            pads_prompts=target.pads_prompts,
+        )
+        return answers[0]
+
+
+def _citation(hit: Hit) -> Citation:
+    passage = hit.passage
+    return Citation(
+        document=passage.document,
+        version=passage.version,
+        start=passage.start,
+        end=passage.end,
+        text=passage.text,
+        score=hit.score,
+    )

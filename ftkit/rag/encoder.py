@@ -1,0 +1,196 @@
+"""Text encoders: the one place where sentence-transformers is called.
+
+Why that library and not forty lines of pooling: an encoder's folder says how it pools, normalises, projects and what
+it wants in front of a query, and each of these, ignored, gives vectors that look right and rank wrong.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ftkit.errors import DataError, MissingPartError, ModelError
+from ftkit.files import sha256_json
+from ftkit.models.find_encoder import EncoderFolder, encoder_prompts, find_encoder
+from ftkit.models.load import UNLOADABLE, quiet_transformers
+from ftkit.models.precision import default_device
+
+Role = Literal["query", "document"]
+Vectors = NDArray[np.float32]
+TOKENS_PER_BATCH = 8192
+SIMILARITIES = ("cosine", "dot")
+
+
+class Encoder:
+    """A text encoder in memory, in float32, without dropout.
+
+    Args:
+        found: Its folder, checked.
+        device: Where it computes; None for this machine's default.
+
+    Raises:
+        MissingPartError: sentence-transformers is not installed.
+        ModelError: The folder cannot be loaded, or its vectors are not meant for cosine or dot product.
+    """
+
+    def __init__(self, found: EncoderFolder, device: torch.device | None = None) -> None:
+        self.found = found
+        self.module = _load(found.folder, device or default_device())
+        self.tokenizer: Any = self.module.tokenizer
+        self.prompts = encoder_prompts(found.folder)
+        self.max_tokens = int(self.module.max_seq_length or self.tokenizer.model_max_length)
+        self.similarity = str(self.module.similarity_fn_name or "cosine")
+        if self.similarity not in SIMILARITIES:
+            raise ModelError(
+                f"{found.folder}: compares vectors by {self.similarity}; ftkit searches by cosine or dot product",
+                fix="Use another encoder.",
+            )
+        self.width = int(self.embed(["width"], "document").shape[1])
+
+    def count(self, text: str, role: Role = "document") -> int:
+        """Tokens of a text as the encoder reads it, its prompt and special tokens included."""
+        prompted = self.prompts[role] + text
+        return len(self.tokenizer(prompted, truncation=False, add_special_tokens=True, verbose=False)["input_ids"])
+
+    def embed(self, texts: Sequence[str], role: Role) -> Tensor:
+        """Vectors with gradient where gradients are on.
+
+        Args:
+            texts: None longer than ``max_tokens``.
+            role: Which prompt stands in front.
+
+        Returns:
+            (texts, width), float32, of unit length where the similarity is cosine.
+
+        Raises:
+            DataError: A text is longer than the encoder reads. Cut in silence, its end could never be found.
+        """
+        prompted = [self.prompts[role] + text for text in texts]
+        features = self.tokenizer(
+            prompted, padding=True, truncation=False, add_special_tokens=True, return_tensors="pt", verbose=False
+        )
+        longest = int(features["attention_mask"].sum(dim=1).max())
+        if longest > self.max_tokens:
+            raise DataError(
+                f"a {role} of {longest} tokens; {self.found.portable_name} reads {self.max_tokens}",
+                fix="Ask in fewer words." if role == "query" else "Index with smaller passages.",
+            )
+        device = next(self.module.parameters()).device
+        output = self.module({name: value.to(device) for name, value in features.items()} | {"modality": "text"})
+        vectors: Tensor = output["sentence_embedding"].float()
+        return nn.functional.normalize(vectors, dim=1) if self.similarity == "cosine" else vectors
+
+    @torch.no_grad()
+    def vectors(
+        self, texts: Sequence[str], role: Role, *, progress: Callable[[int, int], None] | None = None
+    ) -> Vectors:
+        """Vectors of many texts, embedded in batches of similar length.
+
+        Args:
+            texts: None longer than ``max_tokens``.
+            role: Which prompt stands in front.
+            progress: Called with texts done and texts in all.
+
+        Returns:
+            (texts, width), float32.
+        """
+        was_training = self.module.training
+        self.module.eval()
+        lengths = [self.count(text, role) for text in texts]
+        result = np.zeros((len(texts), self.width if texts else 0), dtype=np.float32)
+        done = 0
+        try:
+            for group in _by_length(lengths):
+                result[group] = self.embed([texts[index] for index in group], role).cpu().numpy()
+                done += len(group)
+                if progress is not None:
+                    progress(done, len(texts))
+        finally:
+            self.module.train(was_training)
+        return result
+
+    def trainable_copy(self) -> Encoder:
+        """Another encoder with weights of its own, equal for now: query and document sides may part in training."""
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module)
+        return twin
+
+    def save(self, folder: Path) -> None:
+        """Write a sentence-transformers folder that any of its users can load."""
+        with quiet_transformers():
+            self.module.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
+
+
+class EncoderPair:
+    """The encoder of queries and the encoder of documents; one and the same unless training parted them.
+
+    Args:
+        query: Embeds questions.
+        document: Embeds passages.
+    """
+
+    def __init__(self, query: Encoder, document: Encoder | None = None) -> None:
+        self.query, self.document = query, document or query
+        if self.query.width != self.document.width:
+            raise ModelError(
+                f"the query encoder gives {self.query.width} numbers a text and the document encoder "
+                f"{self.document.width}",
+                fix="Use two encoders of one width, trained together.",
+            )
+
+    @property
+    def sha256(self) -> str:
+        """Of both, in their roles: an index answers only queries of the pair that made it."""
+        return sha256_json({"query": self.query.found.sha256, "document": self.document.found.sha256})
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        return self.document.width
+
+
+def load_encoder(name: str, *, device: torch.device | None = None) -> Encoder:
+    """Find and load an encoder by known name, hub id or folder."""
+    return Encoder(find_encoder(name), device)
+
+
+def _load(folder: Path, device: torch.device) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise MissingPartError(
+            "text encoders need sentence-transformers", fix="Run: pip install 'ftkit[rag]'"
+        ) from None
+    with quiet_transformers():
+        try:
+            module = SentenceTransformer(
+                str(folder),
+                device=str(device),
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+            )
+        except UNLOADABLE as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(
+                f"{folder}: cannot be loaded as a text encoder: {first}", fix="Fetch it again."
+            ) from None
+    return module.eval()
+
+
+def _by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices in groups of similar length, each within the token budget."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= TOKENS_PER_BATCH:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups

@@ -1,0 +1,132 @@
+"""From an index folder to everything that is needed to write to it or to ask it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ftkit.errors import DataError
+from ftkit.models.find_encoder import find_encoder
+from ftkit.pipeline.target import open_target
+from ftkit.rag.answering import MAX_NEW_TOKENS, PASSAGES, RagSystem
+from ftkit.rag.encoder import Encoder, EncoderPair
+from ftkit.rag.index import Index, Mode, create_index
+from ftkit.rag.lexical import Words
+from ftkit.rag.settings import SETTINGS, IndexSettings, read_settings
+
+ENCODER = "all-minilm-l6-v2"
+GENERATOR = "smollm2-135m"
+PASSAGE_TOKENS = 160
+
+
+def open_encoders(settings: IndexSettings) -> EncoderPair:
+    """Load the encoders that an index names.
+
+    Raises:
+        DataError: What stands under those names now is another encoder than made the index.
+        ModelError: They are not here.
+    """
+    document = Encoder(find_encoder(settings.encoder))
+    query = None if settings.query_encoder is None else Encoder(find_encoder(settings.query_encoder))
+    pair = EncoderPair(query or document, document)
+    if pair.sha256 != settings.encoder_sha256:
+        raise DataError(
+            f"{settings.encoder} is another encoder ({pair.sha256[:12]}…) than made this index "
+            f"({settings.encoder_sha256[:12]}…)",
+            fix="Put back the encoder that made it, or build the index again.",
+        )
+    return pair
+
+
+def open_or_create(
+    folder: str | Path,
+    *,
+    encoder: str | None = None,
+    generator: str | None = None,
+    passage_tokens: int | None = None,
+    overlap_tokens: int | None = None,
+    words: Words | None = None,
+) -> tuple[Index, EncoderPair]:
+    """An index to write to: the one that stands there, or a new one.
+
+    Args:
+        folder: Of the index.
+        encoder: Known name, hub id or folder; None for the index's own, or the small known one.
+        generator: That answers unless another is asked for.
+        passage_tokens: Longest passage, in the encoder's tokens.
+        overlap_tokens: What a passage repeats of the one before it.
+        words: How the lexical index cuts text.
+
+    Raises:
+        DataError: The index there was made otherwise.
+    """
+    path = Path(folder)
+    encoder = _placed(encoder)
+    generator = _placed(generator)
+    asked = {
+        "encoder": encoder,
+        "generator": generator,
+        "passage_tokens": passage_tokens,
+        "overlap_tokens": overlap_tokens,
+        "words": words,
+    }
+    given = {key: value for key, value in asked.items() if value is not None}
+    if (path / SETTINGS).is_file():
+        settings = read_settings(path)
+        differing = [key for key, value in given.items() if getattr(settings, key) != value]
+        if differing:
+            named = ", ".join(f"{key} {getattr(settings, key)!r}, not {given[key]!r}" for key in differing)
+            raise DataError(f"{path}: was made with {named}", fix="Leave these options out, or build another index.")
+        return Index(path), open_encoders(settings)
+    found = Encoder(find_encoder(encoder or ENCODER))
+    pair = EncoderPair(found)
+    limit = passage_tokens or min(PASSAGE_TOKENS, found.max_tokens)
+    if limit > found.max_tokens:
+        raise DataError(
+            f"passages of {limit} tokens; {found.found.portable_name} reads {found.max_tokens}",
+            fix=f"Use --passage-tokens {found.max_tokens} or fewer: what is cut off can never be found.",
+        )
+    settings = IndexSettings(
+        encoder=encoder or ENCODER,
+        encoder_sha256=pair.sha256,
+        width=pair.width,
+        passage_tokens=limit,
+        overlap_tokens=overlap_tokens or 0,
+        words=words or "stems",
+        generator=generator or GENERATOR,
+    )
+    return create_index(path, settings), pair
+
+
+def _placed(name: str | None) -> str | None:
+    """A folder by its whole path, so that the index can be asked from anywhere."""
+    return str(Path(name).resolve()) if name is not None and os.path.isdir(name) else name  # noqa: PTH112
+
+
+def open_system(
+    folder: str | Path,
+    *,
+    generator: str | None = None,
+    mode: Mode = "hybrid",
+    passages: int = PASSAGES,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> RagSystem:
+    """An index ready to be asked.
+
+    Args:
+        folder: Of the index.
+        generator: A run, an export or a model; None for the index's own.
+        mode: How passages are searched for.
+        passages: How many the generator is given at most.
+        max_new_tokens: Longest answer.
+    """
+    index = Index(folder)
+    encoders = open_encoders(index.settings)
+    return RagSystem(
+        index=index,
+        encoders=encoders,
+        generator=open_target(generator or index.settings.generator),
+        mode=mode,
+        passages=passages,
+        max_new_tokens=max_new_tokens,
+    )

@@ -1,0 +1,70 @@
+"""What an index is made with, as it stands in its index.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ftkit.errors import DataError
+from ftkit.files import write_json
+from ftkit.rag.lexical import TOKENIZERS, Words
+from ftkit.rag.schema import FORMAT_VERSION
+
+SETTINGS = "index.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexSettings:
+    """What an index is made with. All but ``generator`` decides what is found, and stays as it is.
+
+    Attributes:
+        encoder: Known name, hub id or folder of the document encoder.
+        query_encoder: Of questions, where it is another; None for the same.
+        encoder_sha256: Digest of the pair (see `ftkit.rag.encoder.EncoderPair.sha256`).
+        width: Numbers in a vector.
+        passage_tokens: Longest passage, in the encoder's tokens.
+        overlap_tokens: What a passage repeats of the one before it.
+        words: How the lexical index cuts text.
+        generator: The model that answers, unless another is asked for.
+    """
+
+    encoder: str
+    encoder_sha256: str
+    width: int
+    query_encoder: str | None = None
+    passage_tokens: int = 160
+    overlap_tokens: int = 0
+    words: Words = "stems"
+    generator: str = "smollm2-135m"
+
+
+def write_settings(folder: Path, settings: IndexSettings) -> None:
+    """Write them."""
+    write_json(folder / SETTINGS, {"format_version": FORMAT_VERSION, **asdict(settings)})
+
+
+def read_settings(folder: Path) -> IndexSettings:
+    """What an index was made with.
+
+    Raises:
+        DataError: It is no index, or its settings cannot be read.
+    """
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise DataError(f"{folder}: is no index", fix=f"Make one with: ftkit rag index SOURCE -o {folder}")
+    try:
+        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if values["format_version"] != FORMAT_VERSION:
+            raise DataError(
+                f"{path}: is of format {values['format_version']}; this ftkit reads {FORMAT_VERSION}",
+                fix="Build it again from its sources, or use the ftkit that made it.",
+            )
+        settings = IndexSettings(**{key: value for key, value in values.items() if key != "format_version"})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}", fix="Put back a copy of the index.") from None
+    if settings.words not in TOKENIZERS or not isinstance(settings.width, int) or settings.width < 1:
+        raise DataError(f"{path}: holds settings that no index has", fix="Put back a copy of the index.")
+    return settings

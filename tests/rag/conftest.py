@@ -1,0 +1,18 @@
+"""Encoders of random weights for the tests of this folder; read-only."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftkit.rag.encoder import EncoderPair, load_encoder
+from tests.rag.encoders import encoder_folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    return encoder_folder(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def pair(tiny_encoder):
+    return EncoderPair(load_encoder(str(tiny_encoder)))
