@@ -59,33 +59,42 @@ class Encoder:
         prompted = self.prompts[role] + text
         return len(self.tokenizer(prompted, truncation=False, add_special_tokens=True, verbose=False)["input_ids"])
 
-    def embed(self, texts: Sequence[str], role: Role) -> Tensor:
-        """Vectors with gradient where gradients are on.
-
-        Args:
-            texts: None longer than ``max_tokens``.
-            role: Which prompt stands in front.
-
-        Returns:
-            (texts, width), float32, of unit length where the similarity is cosine.
+    def features(self, texts: Sequence[str], role: Role) -> dict[str, Tensor]:
+        """Token ids and mask of some texts, (texts, longest), on the CPU.
 
         Raises:
             DataError: A text is longer than the encoder reads. Cut in silence, its end could never be found.
         """
         prompted = [self.prompts[role] + text for text in texts]
-        features = self.tokenizer(
+        found = self.tokenizer(
             prompted, padding=True, truncation=False, add_special_tokens=True, return_tensors="pt", verbose=False
         )
-        longest = int(features["attention_mask"].sum(dim=1).max())
+        longest = int(found["attention_mask"].sum(dim=1).max())
         if longest > self.max_tokens:
             raise DataError(
                 f"a {role} of {longest} tokens; {self.found.portable_name} reads {self.max_tokens}",
                 fix="Ask in fewer words." if role == "query" else "Index with smaller passages.",
             )
+        return dict(found)
+
+    def forward(self, features: dict[str, Tensor]) -> Tensor:
+        """Vectors with gradient where gradients are on.
+
+        Args:
+            features: As from `features`.
+
+        Returns:
+            (texts, width), float32 (of a float64 module, float64), of unit length where the similarity is cosine.
+        """
         device = next(self.module.parameters()).device
         output = self.module({name: value.to(device) for name, value in features.items()} | {"modality": "text"})
-        vectors: Tensor = output["sentence_embedding"].float()
+        vectors: Tensor = output["sentence_embedding"]
+        vectors = vectors if vectors.dtype == torch.float64 else vectors.float()
         return nn.functional.normalize(vectors, dim=1) if self.similarity == "cosine" else vectors
+
+    def embed(self, texts: Sequence[str], role: Role) -> Tensor:
+        """`forward` of `features`."""
+        return self.forward(self.features(texts, role))
 
     @torch.no_grad()
     def vectors(
@@ -117,9 +126,20 @@ class Encoder:
         return result
 
     def trainable_copy(self) -> Encoder:
-        """Another encoder with weights of its own, equal for now: query and document sides may part in training."""
+        """Another encoder with weights of its own, equal for now: query and document sides may part in training.
+
+        It has no dropout: a score that is drawn anew each time says less about which passage is better. What the
+        vectors do not depend on, such as BERT's pooler, is frozen.
+        """
         twin = copy.copy(self)
         twin.module = copy.deepcopy(self.module)
+        for layer in twin.module.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0
+        twin.embed(["which weights matter"], "query").sum().backward()
+        for value in twin.module.parameters():
+            value.requires_grad_(value.grad is not None)
+            value.grad = None
         return twin
 
     def save(self, folder: Path) -> None:

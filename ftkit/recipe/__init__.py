@@ -4,12 +4,14 @@ from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_dige
 from ftkit.recipe.load import (
     dump_recipe,
     json_schema,
+    load_rag_recipe,
     load_recipe,
     recipe_error,
     recipe_from_values,
 )
 from ftkit.recipe.lora_family import FAMILY, LoRASettings, QLoRASettings
 from ftkit.recipe.methods import AdapterSettings, FullSettings, MethodSettings, PrefixSettings, PromptSettings
+from ftkit.recipe.rag import RagRecipe
 from ftkit.recipe.recipes import (
     RECIPES,
     AdapterRecipe,
@@ -50,6 +52,7 @@ __all__ = [
     "PromptSettings",
     "QLoRARecipe",
     "QLoRASettings",
+    "RagRecipe",
     "Recipe",
     "ShippedRecipe",
     "SourceSection",
@@ -59,6 +62,7 @@ __all__ = [
     "dump_recipe",
     "find_recipe",
     "json_schema",
+    "load_rag_recipe",
     "load_recipe",
     "recipe_differences",
     "recipe_digest",

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.files import sha256_json
+from ftkit.recipe.rag import RagRecipe
 from ftkit.recipe.recipes import Recipe
 
 
-def recipe_digest(recipe: Recipe) -> str:
+def recipe_digest(recipe: Recipe | RagRecipe) -> str:
     """SHA-256 of `decisive_values`."""
     return sha256_json(decisive_values(recipe))
 
 
-def decisive_values(recipe: Recipe) -> dict[str, Any]:
+def decisive_values(recipe: Recipe | RagRecipe) -> dict[str, Any]:
     """All that decides the result, apart from the data (which has its own digest) and places on disk."""
     values = recipe.resolved().model_dump(mode="json")
     del values["output"]
@@ -26,6 +27,8 @@ def decisive_values(recipe: Recipe) -> dict[str, Any]:
     for key in ("train", "validation"):
         if not isinstance(values["data"][key], float | None):
             del values["data"][key]
+    if "corpus" in values:
+        del values["corpus"]["sources"]
     return values
 
 

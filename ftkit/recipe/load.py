@@ -6,15 +6,16 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ftkit.errors import Problem, RecipeError
 from ftkit.nearest import did_you_mean
 from ftkit.recipe.base import Section
 from ftkit.recipe.lora_family import FAMILY, LoRASettings
 from ftkit.recipe.overrides import apply_overrides
+from ftkit.recipe.rag import GENERATORS, RagRecipe
 from ftkit.recipe.recipes import RECIPES, AnyRecipe, Recipe
 from ftkit.recipe.sections import DataSection
 from ftkit.recipe.yaml12 import KeyPath, read_yaml, to_yaml
@@ -35,6 +36,9 @@ _WORDS = {
     "union_tag_not_found": "should be a mapping of keys to values",
 }
 
+# Keys that a bare value may stand for.
+_OBVIOUS = ("path", "train", "replay", "encoder", "sources")
+_RAG_VERB = "Train it with `ftkit rag train`."
 MAX_FIXES = 200  # the nearest known name takes milliseconds to find, and a file may hold thousands of strangers
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|feather|txt|md|gz|zst)$", re.IGNORECASE)
@@ -48,7 +52,35 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Raises:
         RecipeError: Listing each fault with file and line, or with the override that caused it.
     """
-    path = Path(path)
+    values, place = _read(Path(path), overrides)
+    return recipe_from_values(values, place)
+
+
+def load_rag_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RagRecipe:
+    """The same for ``recipe: rag``.
+
+    Raises:
+        RecipeError: Listing each fault with file and line, or with the override that caused it.
+    """
+    values, place = _read(Path(path), overrides)
+    kind = values.get("recipe")
+    if kind != "rag":
+        known = isinstance(kind, str) and kind in RECIPES
+        raise RecipeError(
+            Problem(
+                where=f"{place(('recipe',))}: recipe",
+                what=f"{kind!r} is not rag",
+                fix=f"Run: ftkit train {path}" if known else "Write recipe: rag",
+            )
+        )
+    try:
+        return RagRecipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(_problems(error, RagRecipe, values, place)) from None
+
+
+def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Callable[[KeyPath], str]]:
+    """A file's values with overrides, every path absolute, and what tells a key's place in the person's words."""
     document = read_yaml(path)
     here = path.resolve().parent
     values, origins = apply_overrides(_anchor_paths(document.values, here), overrides)
@@ -64,7 +96,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         made_by = (origin for changed, origin in origins.items() if key_path == changed[: len(key_path)])
         return next((f"override {origin!r}" for origin in made_by if key_path), str(path))
 
-    return recipe_from_values(values, place)
+    return values, place
 
 
 def recipe_from_values(values: dict[str, Any], place: Callable[[KeyPath], str]) -> Recipe:
@@ -78,6 +110,10 @@ def recipe_from_values(values: dict[str, Any], place: Callable[[KeyPath], str]) 
         RecipeError: Listing every fault.
     """
     kind = values.get("recipe")
+    if kind == "rag":
+        raise RecipeError(
+            Problem(where=f"{place(('recipe',))}: recipe", what="'rag' trains a retriever too", fix=_RAG_VERB)
+        )
     if not isinstance(kind, str) or kind not in RECIPES:
         what = "is required and not given" if kind is None else f"{kind!r} is not a recipe"
         fix = did_you_mean(kind, RECIPES) if isinstance(kind, str) else f"Known: {', '.join(RECIPES)}."
@@ -93,19 +129,20 @@ def recipe_error(error: ValidationError, recipe: type[Recipe], values: dict[str,
     return RecipeError(_problems(error, recipe, values, lambda _: recipe.__name__))
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def dump_recipe(recipe: Recipe | RagRecipe) -> str:
     """The recipe as YAML with every default written out and every path absolute."""
     return to_yaml(_anchor_paths(recipe.model_dump(mode="json"), Path.cwd()))
 
 
 def json_schema() -> dict[str, Any]:
     """JSON schema of the recipe file, for editors and for scripts."""
-    schema: dict[str, Any] = TypeAdapter(AnyRecipe.TYPE).json_schema(mode="validation")
+    every = Annotated[AnyRecipe.TYPE | RagRecipe, Field(discriminator="recipe")]
+    schema: dict[str, Any] = TypeAdapter(every).json_schema(mode="validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ftkit recipe", **schema}
 
 
 def _problems(
-    error: ValidationError, recipe: type[Recipe], values: dict[str, Any], place: Callable[[KeyPath], str]
+    error: ValidationError, recipe: type[Recipe | RagRecipe], values: dict[str, Any], place: Callable[[KeyPath], str]
 ) -> list[Problem]:
     found: dict[tuple[str, str], list[str]] = {}
     fixes: dict[tuple[str, str], str] = {}
@@ -122,11 +159,13 @@ def _problems(
                 fixes[key] = did_you_mean(str(key_path[-1]), known, what="Known keys")
         elif fault["type"] == "union_tag_invalid":
             kind = str(fault["ctx"]["tag"])
-            key = (place((*key_path, "kind")), ".".join([*map(str, key_path), "kind"]))
-            message, fixes[key] = (
-                f"{kind!r} is no kind of {recipe.model_fields['recipe'].default}",
-                did_you_mean(kind, ["lora", *FAMILY], what="Known kinds"),
-            )
+            of_generator = key_path == ("generator",)
+            name, known = ("recipe", list(RECIPES)) if of_generator else ("kind", ["lora", *FAMILY])
+            key = (place((*key_path, name)), ".".join([*map(str, key_path), name]))
+            message = f"{kind!r} is no recipe of a generator" if of_generator else f"{kind!r} is no kind of lora"
+            if not of_generator and recipe is not RagRecipe:
+                message = f"{kind!r} is no kind of {recipe.model_fields['recipe'].default}"
+            fixes[key] = did_you_mean(kind, known, what="Known recipes" if of_generator else "Known kinds")
         else:
             message = _WORDS.get(fault["type"], fault["msg"].removeprefix("Value error, "))
             message = message.replace("Input should be", "should be")
@@ -153,8 +192,10 @@ def _key_path(loc: tuple[Any, ...], values: Any, *, missing: bool) -> KeyPath:
             values = values[step]
         elif isinstance(values, list) and step == DataSection.OBVIOUS_KEY:
             continue  # a list that stands for its section
-        elif isinstance(values, dict) and path == ["method"] and step == values.get("kind", "lora"):
+        elif isinstance(values, dict) and path[-1:] == ["method"] and step == values.get("kind", "lora"):
             continue  # pydantic names the member of the family that it chose
+        elif isinstance(values, dict) and path == ["generator"] and step == values.get("recipe"):
+            continue
         elif isinstance(step, int) and path[-1:] != [step] and not isinstance(values, (dict, list)):
             continue  # a bare value that stands for a list of one
         else:
@@ -177,6 +218,9 @@ def _known_keys(section: type[Section], path: KeyPath, values: dict[str, Any]) -
             step = section.OBVIOUS_KEY or ""  # an item of a list that stands for its section
         if step in section.model_fields:
             inner = _section_in(section.model_fields[step].annotation)
+            if step == "generator":
+                values = values["generator"]
+                inner = GENERATORS[values.get("recipe", "lora")]
             if inner is LoRASettings:
                 inner = FAMILY.get(values["method"].get("kind", "lora"), LoRASettings)
             if inner is not None:
@@ -228,12 +272,12 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             return [walk(item, steps[1:] if steps[0] == "train" else steps, anchor) for item in value]
         if isinstance(value, dict):
             return {key: walk(item, steps[1:], anchor) if key == steps[0] else item for key, item in value.items()}
-        return walk(value, steps[1:], anchor) if steps[0] in ("path", "train", "replay") else value
+        return walk(value, steps[1:], anchor) if steps[0] in _OBVIOUS else value
 
-    for name_or_path in (("model", "path"), ("model", "chat_template")):
+    for name_or_path in (("model", "path"), ("model", "chat_template"), ("retriever", "encoder")):
         values = walk(values, name_or_path, _existing_path)
     for path in (("data", "train", "path"), ("data", "replay", "path")):
         values = walk(values, path, _source_path)
     for key in ("validation", "evaluation"):
         values = walk(values, ("data", key), _path_in)
-    return values
+    return dict(walk(values, ("corpus", "sources"), _path_in))

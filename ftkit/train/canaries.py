@@ -214,12 +214,12 @@ class Canaries:
         said = (
             f"the first batch, seen again after {step} steps, has a loss of {now:.4g}; before training {before:.4g}"
         )
-        if step >= SEEN_AGAIN[-1]:
+        if step >= SEEN_AGAIN[-1] and self._objective.must_learn:
             raise TrainingStoppedError(
                 f"{said}, and it was never lower. {self._places(1)}",
                 fix=f"{'Raise' if now == before else 'Lower'} train.learning_rate.",
             )
-        if step not in SEEN_AGAIN[:-1]:  # the end of a short run
+        if step not in SEEN_AGAIN[:-1]:  # the end of a short run, or an objective that may have nothing to learn
             log.warning("%s, and it was never lower: nothing is learnt yet", said)
 
     def _first_batch(self) -> float:

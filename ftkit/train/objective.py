@@ -35,7 +35,13 @@ class Row(Protocol):
 
 
 class Objective(Protocol):
-    """What `ftkit.train.trainer.fit` minimises."""
+    """What `ftkit.train.trainer.fit` minimises.
+
+    Attributes:
+        must_learn: Whether a first batch whose loss is never lower afterwards means that nothing is learnt.
+    """
+
+    must_learn: bool
 
     def collate(self, rows: Sequence[Any]) -> dict[str, Any]:
         """Make one batch of some rows."""
@@ -90,6 +96,8 @@ class CausalLM:
         prompts_masked: Whether prompts are not to count; only checked.
         pack_length: Tokens of a pack, where the examples of a step share sequences; None for rows.
     """
+
+    must_learn = True
 
     def __init__(self, compute: torch.dtype, *, prompts_masked: bool = False, pack_length: int | None = None) -> None:
         self._compute, self._prompts_masked, self._packs = compute, prompts_masked, pack_length is not None
