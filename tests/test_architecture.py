@@ -35,8 +35,8 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "rows", "sections", "methods", "lora_family", "recipes", "rag", "facts", "digest", "yaml12", "overrides",
-        "load", "shipped", "",
+        "base", "rows", "sections", "methods", "lora_family", "recipes", "rag", "facts", "digest", "yaml12",
+        "overrides", "load", "shipped", "",
     ],
     "data": [
         "sample", "example", "private", "lint", "stats", "lint_dataset", "show",
@@ -81,7 +81,8 @@ ORDER = {
         "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
         "world.write", "world.closed", "world",
         "encoder", "passage", "fusion", "lexical", "schema", "settings", "vectors", "store", "soundness", "growth",
-        "index", "reader", "answering", "opening", "objectives", "training", "",
+        "index", "reader", "questions", "blame", "answering", "opening", "objectives", "training", "mining", "raft",
+        "readings", "learning", "building", "joint", "run", "",
     ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from ftkit.cli import rag_ask, rag_index, rag_world
+from ftkit.cli import rag_ask, rag_index, rag_train, rag_world
 
 app = typer.Typer(
     name="rag",
@@ -21,6 +21,7 @@ VERBS: dict[str, Any] = {
     "remove": rag_index.remove,
     "rollback": rag_index.rollback,
     "show": rag_index.show,
+    "train": rag_train.train,
     "search": rag_ask.search,
     "ask": rag_ask.ask,
     "world": rag_world.world,

@@ -66,11 +66,11 @@ def search(
     """Show the passages that are found for a question; no generator is needed."""
     from ftkit.notices import show_notices
     from ftkit.rag.index import Index
-    from ftkit.rag.opening import open_encoders
+    from ftkit.rag.opening import index_folder, open_encoders
 
     show_notices(quiet=quiet)
-    index = Index(folder)
-    encoders = None if mode is Mode.lexical else open_encoders(index.settings)
+    index = Index(index_folder(folder))
+    encoders = None if mode is Mode.lexical else open_encoders(index.folder)
     hits = index.search(question, encoders, count=count, mode=mode.value)
     if as_json:
         print_json([_hit(hit) for hit in hits])

@@ -68,12 +68,12 @@ def add(
     """Put new or changed documents into an index; the next answer knows them."""
     from ftkit.notices import show_notices
     from ftkit.rag.index import Index
-    from ftkit.rag.opening import open_encoders
+    from ftkit.rag.opening import index_folder, open_encoders
 
     show_notices(quiet=quiet)
-    opened = Index(folder)
+    opened = Index(index_folder(folder))
     corpus = _read(sources, skip=skip_unreadable)
-    _print(opened, opened.add(corpus.documents, open_encoders(opened.settings)), corpus, as_json=as_json)
+    _print(opened, opened.add(corpus.documents, open_encoders(opened.folder)), corpus, as_json=as_json)
 
 
 def remove(
@@ -85,9 +85,10 @@ def remove(
     """Take documents out of an index; `rollback` can put them back."""
     from ftkit.notices import show_notices
     from ftkit.rag.index import Index
+    from ftkit.rag.opening import index_folder
 
     show_notices(quiet=quiet)
-    opened = Index(folder)
+    opened = Index(index_folder(folder))
     _print(opened, opened.remove(ids), None, as_json=as_json)
 
 
@@ -100,9 +101,10 @@ def rollback(
     """Go back to a former version of an index, or forward again."""
     from ftkit.notices import show_notices
     from ftkit.rag.index import Index
+    from ftkit.rag.opening import index_folder
 
     show_notices(quiet=quiet)
-    opened = Index(folder)
+    opened = Index(index_folder(folder))
     _print(opened, opened.rollback(version), None, as_json=as_json)
 
 
@@ -115,8 +117,9 @@ def show(
 ) -> None:
     """Show an index's documents and versions, or one document's stored text."""
     from ftkit.rag.index import Index
+    from ftkit.rag.opening import index_folder
 
-    opened = Index(folder)
+    opened = Index(index_folder(folder))
     if check:
         opened.require_sound()
     if document is not None:

@@ -14,6 +14,15 @@ def resume(
     run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False, quiet: Quiet = False
 ) -> None:
     """Go on after any interruption, with the same result as if there had been none."""
+    if (run / "rag.json").is_file():
+        from ftkit.rag.run import resume_rag
+
+        rag = resume_rag(run, quiet=quiet)
+        if as_json:
+            print_json({"folder": str(rag.folder), **rag.result})
+        else:
+            typer.echo(f"{rag.folder}: finished. Ask it: ftkit rag ask {rag.folder} --question ...")
+        return
     from ftkit.cli.samples import print_samples
     from ftkit.pipeline.run import resume as resume_run
     from ftkit.pipeline.summary import summary

@@ -19,15 +19,17 @@ GENERATOR = "smollm2-135m"
 PASSAGE_TOKENS = 160
 
 
-def open_encoders(settings: IndexSettings) -> EncoderPair:
-    """Load the encoders that an index names.
+def open_encoders(folder: Path) -> EncoderPair:
+    """Load the encoders that an index names; those of a training run stand beside it.
 
     Raises:
         DataError: What stands under those names now is another encoder than made the index.
         ModelError: They are not here.
     """
-    document = Encoder(find_encoder(settings.encoder))
-    query = None if settings.query_encoder is None else Encoder(find_encoder(settings.query_encoder))
+    settings = read_settings(folder)
+    document = Encoder(find_encoder(beside(folder, settings.encoder)))
+    named = settings.query_encoder
+    query = None if named is None else Encoder(find_encoder(beside(folder, named)))
     pair = EncoderPair(query or document, document)
     if pair.sha256 != settings.encoder_sha256:
         raise DataError(
@@ -77,7 +79,7 @@ def open_or_create(
         if differing:
             named = ", ".join(f"{key} {getattr(settings, key)!r}, not {given[key]!r}" for key in differing)
             raise DataError(f"{path}: was made with {named}", fix="Leave these options out, or build another index.")
-        return Index(path), open_encoders(settings)
+        return Index(path), open_encoders(path)
     found = Encoder(find_encoder(encoder or ENCODER))
     pair = EncoderPair(found)
     limit = passage_tokens or min(PASSAGE_TOKENS, found.max_tokens)
@@ -96,6 +98,17 @@ def open_or_create(
         generator=generator or GENERATOR,
     )
     return create_index(path, settings), pair
+
+
+def beside(folder: Path, name: str) -> str:
+    """What an index names: a path as seen from it where there is such a folder, else the name itself."""
+    return str((folder / name).resolve()) if not Path(name).is_absolute() and (folder / name).is_dir() else name
+
+
+def index_folder(place: str | Path) -> Path:
+    """The index of a RAG run, or the folder itself."""
+    path = Path(place)
+    return path / "index" if (path / "rag.json").is_file() else path
 
 
 def _placed(name: str | None) -> str | None:
@@ -120,12 +133,13 @@ def open_system(
         passages: How many the generator is given at most.
         max_new_tokens: Longest answer.
     """
-    index = Index(folder)
-    encoders = open_encoders(index.settings)
+    path = index_folder(folder)
+    index = Index(path)
+    encoders = open_encoders(path)
     return RagSystem(
         index=index,
         encoders=encoders,
-        generator=open_target(generator or index.settings.generator),
+        generator=open_target(generator or beside(path, index.settings.generator)),
         mode=mode,
         passages=passages,
         max_new_tokens=max_new_tokens,

@@ -28,10 +28,12 @@ class ReaderPrompt:
     """A prompt and what went into it.
 
     Attributes:
+        text: The user's turn.
         ids: Token ids, ending where the answer begins.
         given: How many of the passages, from the best, are in it.
     """
 
+    text: str
     ids: list[int]
     given: int
 
@@ -56,9 +58,10 @@ class ReaderPrompts:
         """
         given = len(passages)
         while True:
-            ids = self._ids(reader_text(self.harmless(question), [self.harmless(text) for text in passages[:given]]))
+            text = self.text(question, passages[:given])
+            ids = prompt_ids(text, self._tokenizer, in_front=self._prefix)
             if self._room is None or len(ids) <= self._room:
-                return ReaderPrompt(ids=ids, given=given)
+                return ReaderPrompt(text=text, ids=ids, given=given)
             if given == 0:
                 raise DataError(
                     f"the question makes a prompt of {len(ids)} tokens; this generator takes {self._room} beside an "
@@ -67,12 +70,13 @@ class ReaderPrompts:
                 )
             given -= 1
 
+    def text(self, question: str, passages: Sequence[str]) -> str:
+        """The user's turn with all of these passages."""
+        return reader_text(self.harmless(question), [self.harmless(text) for text in passages])
+
     def harmless(self, text: str) -> str:
         """The text with a space inside whatever spells a control token, so that no document can forge a turn."""
         return self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-
-    def _ids(self, text: str) -> list[int]:
-        return prompt_ids(text, self._tokenizer, in_front=self._prefix)
 
     @cached_property
     def _control(self) -> re.Pattern[str]:

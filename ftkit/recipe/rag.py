@@ -205,6 +205,8 @@ class RagRecipe(Section):
     def _stages_stand_in_order(self) -> RagRecipe:
         if list(self.stages) != [stage for stage in STAGES if stage in self.stages]:
             raise ClashError(f"must be some of {', '.join(STAGES)}, each once, in this order", ("stages",))
+        if "joint" in self.stages and "reader" not in self.stages:
+            raise ClashError("joint training goes on from a trained reader: name the stage reader too", ("stages",))
         learns = {"retriever", "joint"} & set(self.stages)
         if self.retriever.train == "none" and "retriever" in self.stages:
             raise ClashError("the stage retriever has nothing to train with retriever.train: none", ("stages",))

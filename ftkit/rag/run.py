@@ -1,0 +1,301 @@
+"""`ftkit rag train`: corpus -> index -> reader -> retriever -> both -> export -> index to be asked.
+
+runs/rag/
+  recipe.yaml       resolved
+  rag.json          what the run began with: digests of recipe, questions, corpus, base and encoder
+  data_report.json  what became of every question
+  reader/           an ordinary run folder: the generator, tuned to read
+  retriever/        metrics, checkpoints, encoders
+  joint/round-N/    the same, of each round
+  generator/        the generator as it ends, a verified export (of the reader alone: reader/export/...)
+  index/            to be asked, added to and served; names encoders and generator of this run
+  result.json       what was measured
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ftkit.errors import DataError, OutputError, UsageError
+from ftkit.export.probes import Probes
+from ftkit.export.write import write_export
+from ftkit.files import folder_lock, remove_partials, require_empty, sha256_json, write_json, write_text
+from ftkit.notices import log, show_notices
+from ftkit.pipeline import run as line
+from ftkit.pipeline.exporting import describe_trained, load_trained, prove
+from ftkit.pipeline.run_folder import RunFolder
+from ftkit.pipeline.session import Session, open_session
+from ftkit.rag.building import build_index, corpus_settings, name_answering, name_generator, named_from
+from ftkit.rag.corpus import Corpus, read_documents
+from ftkit.rag.encoder import EncoderPair, load_encoder
+from ftkit.rag.joint import Course, train_jointly, train_retriever
+from ftkit.rag.mining import mine
+from ftkit.rag.questions import AskedQuestion, read_questions
+from ftkit.rag.raft import reader_rows
+from ftkit.rag.reader import ReaderPrompts
+from ftkit.recipe import RECIPES, RagRecipe, Recipe, dump_recipe, load_rag_recipe, recipe_digest
+from ftkit.recipe.sections import ExportKind
+
+MARK, RESULT, REPORT = "rag.json", "result.json", "data_report.json"
+INDEX = "index"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRag:
+    """A RAG run that has come to its end.
+
+    Attributes:
+        folder: Where everything stands.
+        result: The content of result.json.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+
+
+def is_rag_run(folder: Path) -> bool:
+    """Whether a RAG run was started here."""
+    return (folder / MARK).is_file()
+
+
+def run_rag(recipe: RagRecipe, *, quiet: bool = False) -> FinishedRag:
+    """Do everything that the recipe asks for.
+
+    Raises:
+        FtkitError: With the exit code of its kind; before training wherever it can be known.
+        Interrupted: After saving what `resume_rag` goes on from.
+    """
+    show_notices(quiet=quiet)
+    recipe = recipe.resolved()
+    folder = Path(recipe.output or "")
+    if is_rag_run(folder):
+        raise OutputError(f"{folder}: is a run already", fix=f"Go on with it: ftkit resume {folder}")
+    require_empty(folder)
+    train, held = _questions(recipe)
+    corpus = _corpus(recipe)
+    facts = _identity(recipe, train, held, corpus)
+    with folder_lock(folder):
+        write_text(folder / "recipe.yaml", dump_recipe(recipe))
+        write_json(folder / MARK, facts)
+        return _go(recipe, folder, corpus, train, held)
+
+
+def resume_rag(path: str | Path, *, quiet: bool = False) -> FinishedRag:
+    """Go on with an interrupted run.
+
+    Raises:
+        OutputError: Recipe, questions, corpus or models changed since it began, or another process works on it.
+    """
+    show_notices(quiet=quiet)
+    folder = Path(path)
+    if not is_rag_run(folder):
+        raise UsageError(f"{folder}: is no RAG run", fix="Name a folder that `ftkit rag train` wrote.")
+    if (folder / RESULT).is_file():
+        log.info("%s is finished; there is nothing to resume", folder)
+        return FinishedRag(folder=folder, result=json.loads((folder / RESULT).read_text(encoding="utf-8")))
+    with folder_lock(folder):
+        remove_partials(folder)
+        recipe = load_rag_recipe(folder / "recipe.yaml", [f"output={folder}"])
+        train, held = _questions(recipe)
+        corpus = _corpus(recipe)
+        before = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        now = _identity(recipe, train, held, corpus)
+        if changed := [key for key in now if before.get(key) != now[key]]:
+            raise OutputError(
+                f"{folder}: changed since the run began: {', '.join(changed)}",
+                fix="Put it back, or train into another output.",
+            )
+        return _go(recipe, folder, corpus, train, held)
+
+
+def _identity(
+    recipe: RagRecipe, train: Sequence[AskedQuestion], held: Sequence[AskedQuestion], corpus: Corpus
+) -> dict[str, Any]:
+    def digest(questions: Sequence[AskedQuestion]) -> str:
+        return sha256_json([[asked.id, asked.question, asked.answers, asked.documents] for asked in questions])
+
+    return {
+        "format_version": 1,
+        "recipe_digest": recipe_digest(recipe),
+        "questions": digest(train),
+        "held_back": digest(held),
+        "corpus": sha256_json(sorted([document.id, document.sha256] for document in corpus.documents)),
+    }
+
+
+def _questions(recipe: RagRecipe) -> tuple[list[AskedQuestion], list[AskedQuestion]]:
+    """Training and held-back questions; no document is on both sides of a fraction."""
+    asked = read_questions(recipe.data.train)
+    validation = recipe.data.validation
+    if isinstance(validation, str):
+        held = read_questions(validation)
+        leaks = {one.question for one in asked} & {one.question for one in held}
+        if leaks:
+            log.warning("%d held-back questions are trained on too, so validation figures flatter", len(leaks))
+        return asked, held
+    share = validation or 0.0
+    train = [one for one in asked if _share(one) >= share]
+    held = [one for one in asked if _share(one) < share]
+    if not train:
+        raise DataError(f"{recipe.data.train}: no question is left to train on", fix="Lower data.validation.")
+    return train, held
+
+
+def _share(asked: AskedQuestion) -> float:
+    """Where a question falls between 0 and 1, by its documents, or by its text where it names none."""
+    return int(sha256_json(sorted(asked.documents) or [asked.question])[:12], 16) / 16**12
+
+
+def _corpus(recipe: RagRecipe) -> Corpus:
+    corpus = read_documents(recipe.corpus.sources, on_fault="skip" if recipe.corpus.skip_unreadable else "error")
+    for fault in corpus.faults:
+        log.warning("skipped: %s", fault)
+    if len(corpus.documents) < 2:
+        raise DataError("a corpus of one document leaves nothing to choose from", fix="Add documents.")
+    return corpus
+
+
+def _go(
+    recipe: RagRecipe,
+    folder: Path,
+    corpus: Corpus,
+    train: Sequence[AskedQuestion],
+    held: Sequence[AskedQuestion],
+) -> FinishedRag:
+    encoder = load_encoder(recipe.retriever.encoder)
+    encoders = EncoderPair(encoder)
+    reader = _reader_recipe(recipe, folder)
+    session = open_session(reader)
+    prompts = ReaderPrompts(session.tokenizer, room=None)
+    course = Course(
+        recipe=recipe, folder=folder, session=session, prompts=prompts, documents=corpus.documents, train=train,
+        held=held,
+    )  # fmt: skip
+    log.info("%d documents, %d questions, %d held back", len(corpus.documents), len(train), len(held))
+    index = course.index("index-0", encoders)
+    facts: dict[str, Any] = {"stages": {}}
+    generator_name = recipe.model.path
+    if "reader" in recipe.stages:
+        facts["stages"]["reader"] = _train_reader(course, index, encoders, reader)
+        generator_name = str(folder / "reader" / "export" / _kind(reader))
+    generator: nn.Module | None = None
+    if "retriever" in recipe.stages:
+        generator = _generator(session, folder, recipe)
+        encoders, facts["stages"]["retriever"] = train_retriever(course, index, encoders, generator)
+    index.close()
+    if "joint" in recipe.stages:
+        generator = generator if generator is not None else _generator(session, folder, recipe)
+        encoders, facts["stages"]["joint"] = train_jointly(course, encoders, generator)
+        generator_name = str(_export(course, generator, reader))
+    final = folder / INDEX
+    named = named_from(final, generator_name)
+    settings = corpus_settings(recipe.corpus, encoders, folder=final, generator=named)
+    with build_index(final, corpus.documents, encoders, settings) as answering:
+        facts["passages"] = answering.passages
+    name_generator(final, named)
+    answering_by = {"mode": recipe.answer.mode, "passages": recipe.reader.passages}
+    name_answering(final, answering_by | {"max_new_tokens": recipe.answer.max_new_tokens})
+    for scratch in folder.glob("index-*"):
+        shutil.rmtree(scratch)
+    facts["documents"] = len(corpus.documents)
+    write_json(folder / RESULT, facts)
+    return FinishedRag(folder=folder, result=facts)
+
+
+def _reader_recipe(recipe: RagRecipe, folder: Path) -> Recipe:
+    """The generator's own recipe: an ordinary one, on rows that `reader_rows` makes."""
+    kind = RECIPES[recipe.generator.recipe]
+    kinds = recipe.generator.method.EXPORT_KINDS
+    data = folder / "reader-data"
+    return kind.model_validate(
+        {
+            "model": recipe.model.model_dump(),
+            "data": {
+                "train": str(data / "train.jsonl"),
+                "validation": str(data / "validation.jsonl"),
+                "max_length": recipe.data.max_length,
+                "near_duplicates": False,
+            },
+            "method": recipe.generator.method,
+            "train": recipe.train,
+            "evaluate": {
+                "samples": recipe.answer.samples,
+                "metrics": ("exact_match", "f1"),
+                "max_examples": 50,
+                "max_new_tokens": recipe.answer.max_new_tokens,
+            },
+            "export": ("adapter" if "adapter" in kinds else "merged",),
+            "output": str(folder / "reader"),
+        }
+    ).resolved()
+
+
+def _kind(reader: Recipe) -> ExportKind:
+    assert reader.export is not None, "it names one"
+    return reader.export[0].kind
+
+
+def _train_reader(course: Course, index: Any, encoders: EncoderPair, reader: Recipe) -> dict[str, Any]:
+    recipe, folder = course.recipe, course.folder
+    data = folder / "reader-data"
+    report: dict[str, Any] = {}
+    held = course.held or course.train[:1]
+    for name, questions in (("train", course.train), ("validation", held)):
+        mined = mine(
+            index, encoders, questions,
+            dense=recipe.retriever.candidates, lexical=recipe.retriever.lexical_candidates,
+        )  # fmt: skip
+        rows, counts = reader_rows(
+            mined, course.prompts, passages=recipe.reader.passages, without_gold=recipe.reader.without_gold,
+            seed=recipe.train.seed,
+        )  # fmt: skip
+        report[name] = {"questions": len(questions), **counts}
+        if not rows:
+            raise DataError(
+                f"none of the {len(questions)} {name} questions can teach reading: {counts}",
+                fix="Name the document of each question, or use answers that stand in the documents.",
+            )
+        write_text(data / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json(folder / REPORT, report)
+    for name, counts in report.items():
+        log.info("reader, %s: %s", name, ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    run = RunFolder(folder / "reader")
+    done = line.resume(run.path) if run.is_run() else line.run(reader)
+    return {key: done.result[key] for key in ("steps", "tokens", "wall_s", "losses", "metrics", "exports")}
+
+
+def _generator(session: Session, folder: Path, recipe: RagRecipe) -> nn.Module:
+    """As the reader's run left it; without one, the base."""
+    if "reader" in recipe.stages:
+        return load_trained(session, RunFolder(folder / "reader"))
+    model = session.load_base()
+    for value in model.parameters():
+        value.requires_grad_(False)
+    return model.eval()
+
+
+def _export(course: Course, generator: nn.Module, reader: Recipe) -> Path:
+    """The generator as joint training leaves it, held to the live model like every other export."""
+    target = course.folder / "generator"
+    own = RunFolder(course.folder / "joint" / "generator")
+    before = RunFolder(course.folder / "reader")
+    if not target.is_dir():
+        own.path.mkdir(parents=True, exist_ok=True)
+        run = before.read("run.json")
+        write_json(own.path / "run.json", run)
+        result = before.read(RESULT)
+        trained = describe_trained(
+            course.session, generator, Probes.load(before.probes), run["stop_tokens"], own,
+            {"data": before.read(REPORT), "metrics": {}, "losses": {"before": result["losses"]["validation_before"],
+             "after": None}},
+        )  # fmt: skip
+        write_export(trained, _kind(reader), "auto", target)
+        prove(target)
+    return target
