@@ -145,6 +145,11 @@ class TensorPlace:
     shape: tuple[int, ...]
 
 
+def stored_tensors(path: Path) -> set[str]:
+    """Names of the tensors in one safetensors file, from its header."""
+    return set(_read_header(path))
+
+
 def tensor_places(folder: Path) -> dict[str, TensorPlace]:
     """Every tensor of a checked folder, in the order of its files."""
     found = {}

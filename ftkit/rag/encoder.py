@@ -21,11 +21,14 @@ from ftkit.files import sha256_json
 from ftkit.models.find_encoder import EncoderFolder, encoder_prompts, find_encoder
 from ftkit.models.load import UNLOADABLE, quiet_transformers
 from ftkit.models.precision import default_device
+from ftkit.models.weights import stored_tensors
 
 Role = Literal["query", "document"]
 Vectors = NDArray[np.float32]
 TOKENS_PER_BATCH = 8192
 SIMILARITIES = ("cosine", "dot")
+_WRAPPERS = 2  # of a parameter's name: the module's number, and what sentence-transformers calls the model in it
+_AGAIN = "Fetch it again."
 
 
 class Encoder:
@@ -53,6 +56,29 @@ class Encoder:
                 fix="Use another encoder.",
             )
         self.width = int(self.embed(["width"], "document").shape[1])
+        self._require_complete()
+
+    def _require_complete(self) -> None:
+        """Refuse an encoder of whose weights some that decide its vectors are not in its files.
+
+        The library fills gaps with random numbers and goes on.
+        """
+        stored = {name for file in self.found.folder.rglob("*.safetensors") for name in stored_tensors(file)}
+        missing = {
+            name: value for name, value in self.module.named_parameters() if not _is_stored(name.split("."), stored)
+        }
+        if not missing:
+            return
+        asked = {name: value.requires_grad_(True) for name, value in missing.items()}
+        self.embed(["which weights matter"], "document").sum().backward()
+        lost = sorted(name for name, value in asked.items() if value.grad is not None)
+        self.module.zero_grad()
+        if lost:
+            raise ModelError(
+                f"{self.found.folder}: {len(lost)} weights that decide its vectors are in none of its files "
+                f"({', '.join(lost[:3])})",
+                fix=_AGAIN,
+            )
 
     def count(self, text: str, role: Role = "document") -> int:
         """Tokens of a text as the encoder reads it, its prompt and special tokens included."""
@@ -188,7 +214,10 @@ def _load(folder: Path, device: torch.device) -> Any:
         raise MissingPartError(
             "text encoders need sentence-transformers", fix="Run: pip install 'ftkit[rag]'"
         ) from None
-    with quiet_transformers():
+    # What no file holds and no vector needs, such as BERT's pooler, is drawn at random: the same each time, so that a
+    # saved encoder has the same bytes.
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         try:
             module = SentenceTransformer(
                 str(folder),
@@ -199,10 +228,16 @@ def _load(folder: Path, device: torch.device) -> Any:
             )
         except UNLOADABLE as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(
-                f"{folder}: cannot be loaded as a text encoder: {first}", fix="Fetch it again."
-            ) from None
+            raise ModelError(f"{folder}: cannot be loaded as a text encoder: {first}", fix=_AGAIN) from None
     return module.eval()
+
+
+def _is_stored(name: Sequence[str], stored: set[str]) -> bool:
+    """Whether a parameter of the loaded encoder is in its files, which lack the wrappers' names or have others."""
+    if any(".".join(name[cut:]) in stored for cut in range(len(name))):
+        return True
+    inner = "." + ".".join(name[_WRAPPERS:])
+    return len(name) > _WRAPPERS + 1 and any(one.endswith(inner) for one in stored)
 
 
 def _by_length(lengths: Sequence[int]) -> list[list[int]]:

@@ -194,7 +194,7 @@ def _key_path(loc: tuple[Any, ...], values: Any, *, missing: bool) -> KeyPath:
             continue  # a list that stands for its section
         elif isinstance(values, dict) and path[-1:] == ["method"] and step == values.get("kind", "lora"):
             continue  # pydantic names the member of the family that it chose
-        elif isinstance(values, dict) and path == ["generator"] and step == values.get("recipe"):
+        elif isinstance(values, dict) and path == ["generator"] and step == values.get("recipe", "lora"):
             continue
         elif isinstance(step, int) and path[-1:] != [step] and not isinstance(values, (dict, list)):
             continue  # a bare value that stands for a list of one

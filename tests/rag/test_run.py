@@ -1,0 +1,179 @@
+"""Whole RAG runs on tiny models: every stage, interruptions, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from ftkit.errors import Interrupted, OutputError, RecipeError, UsageError
+from ftkit.files import sha256_file
+from ftkit.rag import learning
+from ftkit.rag.opening import open_system
+from ftkit.rag.run import resume_rag, run_rag
+from ftkit.recipe import RagRecipe, load_rag_recipe
+from tests.rag.shed import shed_recipe, write_shed
+
+ALL = ("reader", "retriever", "joint")
+
+
+@pytest.fixture(scope="module")
+def shed(tmp_path_factory):
+    return write_shed(tmp_path_factory.mktemp("shed"))
+
+
+def recipe(shed, model, encoder, output, **changes):
+    return RagRecipe.model_validate(shed_recipe(shed, model, encoder, output=str(output), **changes))
+
+
+@pytest.fixture(scope="module")
+def finished(shed, tiny_llama, tiny_encoder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rag") / "run"
+    return run_rag(recipe(shed, tiny_llama, tiny_encoder, folder), quiet=True)
+
+
+def trained_files(folder):
+    """Digests of all that training made."""
+    return {
+        path.relative_to(folder).as_posix(): sha256_file(path)
+        for path in sorted(folder.rglob("*.safetensors"))
+        if path.parts[-2] in ("query", "document", "generator") or path.name == "adapter_model.safetensors"
+    }
+
+
+def test_a_run_trains_every_stage_and_says_what_it_measured(finished):
+    stages = finished.result["stages"]
+
+    assert list(stages) == ["reader", "retriever", "joint"]
+    assert [stretch["folder"] for stretch in stages["joint"]] == ["retriever", "reader"] * 2
+    assert all(stretch["steps"] == 2 for stretch in [stages["retriever"], *stages["joint"]])
+    assert finished.result["documents"] == finished.result["passages"] == 12
+    report = json.loads((finished.folder / "data_report.json").read_text())["train"]
+    assert report["questions"] == 13 == sum(count for name, count in report.items() if name != "questions")
+    assert report["unanswerable"] == 3
+
+
+def test_each_stage_leaves_other_weights_than_it_found(finished, tiny_encoder):
+    query = [
+        sha256_file(folder / "encoders" / "query" / "model.safetensors")
+        for folder in (finished.folder / "retriever", *sorted((finished.folder / "joint").glob("round-*")))
+    ]
+    generator = [
+        sha256_file(finished.folder / path / "adapter_model.safetensors")
+        for path in ("reader/export/adapter", "generator")
+    ]
+
+    assert len({sha256_file(tiny_encoder / "model.safetensors"), *query}) == 4
+    assert len(set(generator)) == 2
+    assert not (finished.folder / "retriever" / "encoders" / "document").exists()
+    assert (finished.folder / "joint" / "round-2" / "encoders" / "document").is_dir()
+
+
+def test_the_run_can_be_asked_also_after_it_was_moved(finished, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(finished.folder, moved)
+    answers = [open_system(folder).ask("What is the rake?") for folder in (finished.folder, moved)]
+
+    assert [cited.document for cited in answers[0].citations] == [cited.document for cited in answers[1].citations]
+    assert answers[0].text == answers[1].text and len(answers[0].citations) == 3
+    settings = json.loads((moved / "index" / "index.json").read_text())
+    assert settings["generator"] == "../generator" and settings["encoder"].startswith("../joint/round-2/encoders")
+
+
+def test_the_exported_generator_was_held_to_the_trained_one(finished):
+    verified = json.loads((finished.folder / "generator" / "verify.json").read_text())
+
+    assert verified["passed"]
+
+
+@pytest.mark.parametrize("stop", ["retriever", "round-1/reader", "round-2/retriever"])
+def test_interrupted_anywhere_and_resumed_is_the_uninterrupted_run(
+    finished, shed, tiny_llama, tiny_encoder, tmp_path, monkeypatch, stop
+):
+    real = learning.fit
+
+    def interrupted(model, rows, held, spec, **given):
+        if spec.folder.as_posix().endswith(stop):
+            monkeypatch.setattr(learning, "fit", real)
+            raise Interrupted("stopped")
+        return real(model, rows, held, spec, **given)
+
+    monkeypatch.setattr(learning, "fit", interrupted)
+    with pytest.raises(Interrupted):
+        run_rag(recipe(shed, tiny_llama, tiny_encoder, tmp_path / "run"), quiet=True)
+    resume_rag(tmp_path / "run", quiet=True)
+
+    assert trained_files(tmp_path / "run") == trained_files(finished.folder)
+
+
+def test_what_changed_since_a_run_began_is_named(shed, tiny_llama, tiny_encoder, tmp_path, monkeypatch):
+    own = tmp_path / "shed"
+    shutil.copytree(shed, own)
+    monkeypatch.setattr(learning, "fit", lambda *_, **__: (_ for _ in ()).throw(Interrupted("stopped")))
+    with pytest.raises(Interrupted):
+        run_rag(recipe(own, tiny_llama, tiny_encoder, tmp_path / "run", stages=("retriever",)), quiet=True)
+    (own / "docs" / "rake.txt").write_text("The rake is gone.")
+    with (own / "train.jsonl").open("a") as stream:
+        stream.write('{"question": "More?", "answers": ["yes"]}\n')
+
+    with pytest.raises(OutputError, match="changed since the run began: questions, corpus"):
+        resume_rag(tmp_path / "run", quiet=True)
+
+
+def test_both_at_once_is_one_stretch_a_round(shed, tiny_llama, tiny_encoder, tmp_path):
+    joint = {"rounds": 1, "passages": 2, "form": "simultaneous", "null_passage": False}
+    done = run_rag(
+        recipe(shed, tiny_llama, tiny_encoder, tmp_path / "run", stages=("reader", "joint"), joint=joint), quiet=True
+    )
+
+    assert [stretch["folder"] for stretch in done.result["stages"]["joint"]] == ["round-1"]
+    assert json.loads((tmp_path / "run" / "generator" / "verify.json").read_text())["passed"]
+
+
+def test_the_retriever_can_be_trained_by_a_reader_that_was_never_tuned(shed, tiny_llama, tiny_encoder, tmp_path):
+    run_rag(recipe(shed, tiny_llama, tiny_encoder, tmp_path / "run", stages=("retriever",)), quiet=True)
+
+    settings = json.loads((tmp_path / "run" / "index" / "index.json").read_text())
+    assert settings["query_encoder"] == "../retriever/encoders/query"
+    assert settings["encoder"] == str(tiny_encoder) and settings["generator"] == str(tiny_llama)
+
+
+def test_a_folder_that_holds_something_is_not_touched(shed, tiny_llama, tiny_encoder, tmp_path, finished):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="is not empty"):
+        run_rag(recipe(shed, tiny_llama, tiny_encoder, tmp_path), quiet=True)
+    with pytest.raises(OutputError, match=r"is a run already\n.*ftkit resume"):
+        run_rag(recipe(shed, tiny_llama, tiny_encoder, finished.folder), quiet=True)
+    with pytest.raises(UsageError, match="is no RAG run"):
+        resume_rag(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("stages=[joint]", "joint training goes on from a trained reader"),
+        ("stages=[retriever,reader]", "each once, in this order"),
+        ("retriever.scored=99", "99 passages cannot be chosen from 22 candidates"),
+        ("generator.recipe=loar", "Did you mean 'lora'?"),
+        ("generator.method.rnk=4", "Did you mean 'rank'?"),
+        ("retriever.encodr=x", "Did you mean 'encoder'?"),
+        ("retriever.train=none", "the stage retriever has nothing to train"),
+    ],
+)
+def test_a_fault_in_the_recipe_is_said_with_its_place(tmp_path, change, said):
+    (tmp_path / "rag.yaml").write_text("recipe: rag\nmodel: smollm2-135m\ncorpus: docs\ndata: q.jsonl\n")
+
+    with pytest.raises(RecipeError) as caught:
+        load_rag_recipe(tmp_path / "rag.yaml", [change])
+
+    assert said in str(caught.value)
+
+
+def test_paths_of_a_recipe_are_relative_to_its_file(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "rag.yaml").write_text("recipe: rag\nmodel: m\ncorpus: [docs, more.pdf]\ndata: q.jsonl\n")
+    read = load_rag_recipe(tmp_path / "rag.yaml")
+
+    assert read.corpus.sources == (str(tmp_path / "docs"), str(tmp_path / "more.pdf"))
+    assert read.data.train == str(tmp_path / "q.jsonl")
