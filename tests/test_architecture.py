@@ -81,7 +81,8 @@ ORDER = {
         "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
         "world.write", "world.closed", "world",
         "encoder", "passage", "fusion", "lexical", "schema", "settings", "vectors", "store", "soundness", "growth",
-        "index", "reader", "answering", "opening", "objectives", "",
+        "index", "reader", "likelihood", "threshold", "answering", "opening", "objectives", "questions", "blame",
+        "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries", "evaluation_page", "updates", "",
     ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip

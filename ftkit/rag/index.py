@@ -202,6 +202,13 @@ class Index:
             found = [store.read_passage(self._database, int(one), version=version) for one in ids]
         return sorted(found, key=lambda passage: (passage.document, passage.start))
 
+    def passages_of(self, document: str) -> list[Passage]:
+        """The passages of one document that are searched, in order; none where it is not in the index."""
+        with self._reading():
+            version = store.head(self._database)
+            found = store.passages_of(self._database, document)
+            return [store.read_passage(self._database, one, version=version) for one in found]
+
     def require_sound(self) -> int:
         """Read everything and hold it to what was written; minutes for a million passages.
 

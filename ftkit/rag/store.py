@@ -170,6 +170,12 @@ def live_passages(database: sqlite3.Connection) -> Iterator[tuple[int, int]]:
     )
 
 
+def passages_of(database: sqlite3.Connection, document: str) -> list[int]:
+    """Ids of the passages of one document that are searched, in order; none where it is not in the index."""
+    sql = "select passage.id from live join passage using (revision) where live.document=? order by start"
+    return [int(row[0]) for row in database.execute(sql, (document,))]
+
+
 def read_passage(database: sqlite3.Connection, passage: int, *, version: int) -> Passage:
     """One passage with its text."""
     sql = """select document, start, "end", context, text, metadata

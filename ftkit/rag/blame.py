@@ -1,0 +1,157 @@
+"""Which step of a system lost an answer: exactly one for each question.
+
+The steps are held to the question in the order in which they run, and the first one that failed is blamed:
+
+    correct        the answer is right; without an answer in the documents, abstaining is
+    not_indexed    a document that the answer needs is not in the index, or no passage of them holds the answer
+    not_retrieved  the index holds it, and what the reader was given does not
+    not_read       the reader was given it, and abstained or took something else from the passages
+    unsupported    the answer is invented: the reader was given the right one and says what stands in no passage, or
+                   it answers what no document answers
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ftkit.evaluate.metrics import squad_words
+
+Blame = Literal["correct", "not_indexed", "not_retrieved", "not_read", "unsupported"]
+BLAMES: tuple[Blame, ...] = ("correct", "not_indexed", "not_retrieved", "not_read", "unsupported")
+YES_NO = ("yes", "no")
+_NUMBERS = {
+    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
+    "eight": "8", "nine": "9", "ten": "10", "eleven": "11", "twelve": "12",
+}  # fmt: skip
+# Scripts that put no spaces between words: Chinese, Japanese, Thai.
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_DECIMALS = re.compile(r"(\d)\.(\d+)")
+# Say nothing by themselves: an answer in a whole sentence is not invented because the passage words it otherwise.
+FILLERS = frozenset(
+    squad_words(
+        "am and are as at be been by did do does for from had has have he her his i in is it its of on or our "
+        "passage passages she so that their there they this to was we were which who will with you your"
+    )
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the steps before the reader did for one question.
+
+    Attributes:
+        indexed: The searched passages of the documents that the answer needs hold it, and all of those documents are
+            in the index.
+        given: The reader was given a passage that holds it, and one of each document that the answer needs.
+        in_passages: All that the answer says stands in one of the passages that the reader was given.
+    """
+
+    indexed: bool
+    given: bool
+    in_passages: bool
+
+
+def blame(answers: Sequence[str], said: str | None, evidence: Evidence) -> Blame:
+    """The one class that a question falls in.
+
+    Args:
+        answers: The right ones; empty where there is none.
+        said: The system's answer; None where it abstained.
+        evidence: Of this question.
+    """
+    if is_right(said, answers):
+        return "correct"
+    if not answers:
+        return "unsupported"
+    if not evidence.indexed:
+        return "not_indexed"
+    if not evidence.given:
+        return "not_retrieved"
+    return "not_read" if said is None or evidence.in_passages else "unsupported"
+
+
+def is_right(said: str | None, answers: Sequence[str]) -> bool:
+    """Whether an answer is right, in a sentence or by itself.
+
+    It must hold the words of a right answer one after the other, as `comparable` gives them. Where that is a number,
+    it may hold no other number; where it is yes or no, it must begin with it. Without a right answer, only
+    abstaining is right.
+
+    Args:
+        said: The answer; None where the system abstained.
+        answers: The right ones.
+    """
+    if said is None or not answers:
+        return said is None and not answers
+    words = comparable(said)
+    return any(_says(words, comparable(answer)) for answer in answers)
+
+
+def comparable(text: str) -> list[str]:
+    """Words in SQuAD's normalisation, with 1,200 = 1200, 3.50 = 3.5 (and not 350), and two = 2."""
+    plain = _DECIMALS.sub(_decimal, _THOUSANDS.sub("", text))
+    return [_NUMBERS.get(word, word) for word in squad_words(plain)]
+
+
+def holds(passage: Sequence[str], answers: Iterable[str]) -> bool:
+    """Whether a passage holds one of some answers.
+
+    No passage spells out a yes or a no: any passage of the right document is taken to hold it.
+
+    Args:
+        passage: Its `comparable` words.
+        answers: As they stand in the question set.
+    """
+    wanted = [comparable(answer) for answer in answers]
+    return any(answer == [word] for answer in wanted for word in YES_NO) or any(
+        _runs(passage, answer) for answer in wanted
+    )
+
+
+def stands_in(said: str, question: str, passages: Iterable[Sequence[str]]) -> bool:
+    """Whether everything that an answer says beyond its question stands in one passage.
+
+    Args:
+        said: The answer.
+        question: Its words need not stand anywhere.
+        passages: `comparable` words of each passage.
+    """
+    known = {*comparable(question), *FILLERS, *YES_NO}
+    new = {word for word in comparable(said) if word not in known}
+    return any(all(word in passage or _is_part(word, passage) for word in new) for passage in passages)
+
+
+def _says(words: Sequence[str], answer: Sequence[str]) -> bool:
+    if list(words) == list(answer):
+        return True
+    if not answer:
+        return False
+    if len(answer) == 1 and answer[0] in YES_NO:
+        return list(words[:1]) == list(answer)
+    if len(answer) == 1 and _is_number(answer[0]):
+        return {word for word in words if _is_number(word)} == {answer[0]}
+    return _runs(words, answer)
+
+
+def _runs(words: Sequence[str], answer: Sequence[str]) -> bool:
+    if not answer:
+        return False
+    return f" {' '.join(answer)} " in f" {' '.join(words)} " or _is_part("".join(answer), words)
+
+
+def _is_part(text: str, words: Sequence[str]) -> bool:
+    """Whether a text without spaces between its words stands within words that are not told apart either."""
+    return bool(_UNSPACED.search(text)) and text in "".join(words)
+
+
+def _is_number(word: str) -> bool:
+    return word[:1].isdigit() and word.replace("point", "").isdigit()
+
+
+def _decimal(found: re.Match[str]) -> str:
+    places = found[2].rstrip("0")
+    return f"{found[1]}point{places}" if places else found[1]
