@@ -44,6 +44,7 @@ class UpdateReport:
         untouched: Questions that no edit was about.
         harmed: Ids of those that were answered rightly before all edits and are not after them.
         asked_again: Questions that were asked before the edits and after the rollback.
+        right_before: How many of them were answered rightly before: no answer follows an edit that was never right.
         restored: How many of them have exactly the former answer: text, passages, versions and scores.
     """
 
@@ -51,6 +52,7 @@ class UpdateReport:
     untouched: int
     harmed: tuple[str, ...]
     asked_again: int
+    right_before: int
     restored: int
 
     def counts(self, kind: str | None = None) -> dict[Verdict, int]:
@@ -111,6 +113,7 @@ def measure_updates(
         untouched=len(others),
         harmed=harmed,
         asked_again=len(former),
+        right_before=sum(_right(answer, one) for answer, one in zip(before, former, strict=True)),
         restored=sum(old == new for old, new in zip(before, after, strict=True)),
     )
 

@@ -29,7 +29,9 @@ TEXTS = {
 }
 QUESTIONS = [
     AskedQuestion(question="Who is mayor of Oum?", answers=("Ada Berg",), documents=("oum.md",)),
-    AskedQuestion(question="What is the bridge of Vek made of?", answers=("red iron", "iron ore"), documents=("vek.md",)),
+    AskedQuestion(
+        question="What is the bridge of Vek made of?", answers=("red iron", "iron ore"), documents=("vek.md",)
+    ),
     AskedQuestion(question="What do Lir and Zed do?", answers=("paper",), documents=("zed.md", "lir.md")),
     AskedQuestion(question="Who is mayor of Vek?", answers=()),
 ]
