@@ -91,7 +91,10 @@ def _hit(hit: Any) -> dict[str, Any]:
 
 
 def _echo(answer: Any, why: Any) -> None:
-    typer.echo(answer.text if not answer.abstained else "(no answer: the passages do not hold one)")
+    if answer.abstained and answer.confidence is not None:
+        typer.echo(f"(no answer: its confidence, {answer.confidence:.3f}, is below the threshold of this index)")
+    else:
+        typer.echo("(no answer: the passages do not hold one)" if answer.abstained else answer.text)
     typer.echo("")
     for number, cited in enumerate(answer.citations, start=1):
         typer.echo(f"[{number}] {_place(cited.document, cited.start, cited.end)}, version {cited.version}")

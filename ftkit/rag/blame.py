@@ -8,6 +8,8 @@ The steps are held to the question in the order in which they run, and the first
     not_read       the reader was given it, and abstained or took something else from the passages
     unsupported    the answer is invented: the reader was given the right one and says what stands in no passage, or
                    it answers what no document answers
+
+An answer that a threshold withholds is an abstention like any other: with the right passage given it was not read.
 """
 
 from __future__ import annotations
@@ -97,19 +99,31 @@ def comparable(text: str) -> list[str]:
     return [_NUMBERS.get(word, word) for word in squad_words(plain)]
 
 
-def holds(passage: Sequence[str], answers: Iterable[str]) -> bool:
-    """Whether a passage holds one of some answers.
+class Wanted:
+    """Looks for the right answers of a question in passages.
 
     No passage spells out a yes or a no: any passage of the right document is taken to hold it.
 
     Args:
-        passage: Its `comparable` words.
         answers: As they stand in the question set.
     """
-    wanted = [comparable(answer) for answer in answers]
-    return any(answer == [word] for answer in wanted for word in YES_NO) or any(
-        _runs(passage, answer) for answer in wanted
-    )
+
+    def __init__(self, answers: Sequence[str]) -> None:
+        wanted = [comparable(answer) for answer in answers]
+        self._anywhere = any(answer == [word] for answer in wanted for word in YES_NO)
+        self._spaced = [_spaced(answer) for answer in wanted if answer]
+        self._unspaced = [text for text in map("".join, wanted) if _UNSPACED.search(text)]
+
+    def stands_in(self, passage: str) -> bool:
+        """Whether a passage, as `searchable` gives it, holds one of them."""
+        if self._anywhere or any(answer in passage for answer in self._spaced):
+            return True
+        return bool(self._unspaced) and any(answer in passage.replace(" ", "") for answer in self._unspaced)
+
+
+def searchable(text: str) -> str:
+    """A text's `comparable` words, each between spaces, so that answers are found as whole words."""
+    return _spaced(comparable(text))
 
 
 def stands_in(said: str, question: str, passages: Iterable[Sequence[str]]) -> bool:
@@ -140,7 +154,11 @@ def _says(words: Sequence[str], answer: Sequence[str]) -> bool:
 def _runs(words: Sequence[str], answer: Sequence[str]) -> bool:
     if not answer:
         return False
-    return f" {' '.join(answer)} " in f" {' '.join(words)} " or _is_part("".join(answer), words)
+    return _spaced(answer) in _spaced(words) or _is_part("".join(answer), words)
+
+
+def _spaced(words: Sequence[str]) -> str:
+    return f" {' '.join(words)} "
 
 
 def _is_part(text: str, words: Sequence[str]) -> bool:

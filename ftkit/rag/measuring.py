@@ -14,7 +14,7 @@ from ftkit.errors import DataError, Problem
 from ftkit.files import sha256_json
 from ftkit.notices import log
 from ftkit.rag.answering import RagSystem
-from ftkit.rag.blame import Evidence, comparable, holds, stands_in
+from ftkit.rag.blame import Evidence, Wanted, comparable, searchable, stands_in
 from ftkit.rag.index import Index
 from ftkit.rag.likelihood import answer_loss, gives_likelihoods
 from ftkit.rag.passage import Hit
@@ -106,25 +106,28 @@ class IndexTexts:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._known: dict[str, list[list[str]]] = {}
+        self._known: dict[str, list[str]] = {}
 
     def holds(self, question: AskedQuestion) -> bool:
         """Whether searched passages hold an answer, all documents that it needs being there.
 
         Only passages of those documents are looked at; of all documents where the question names none.
         """
+        if not question.answers:
+            return False
+        wanted = Wanted(question.answers)
         if not question.documents:
-            return any(holds(passage, question.answers) for passage in self._all)
+            return any(map(wanted.stands_in, self._all))
         passages = [self._of(document) for document in question.documents]
-        return all(passages) and any(holds(one, question.answers) for some in passages for one in some)
+        return all(passages) and any(wanted.stands_in(one) for some in passages for one in some)
 
     @cached_property
-    def _all(self) -> list[list[str]]:
-        return [comparable(passage.content) for passage in self._index.all_passages()]
+    def _all(self) -> list[str]:
+        return [searchable(passage.content) for passage in self._index.all_passages()]
 
-    def _of(self, document: str) -> list[list[str]]:
+    def _of(self, document: str) -> list[str]:
         if document not in self._known:
-            self._known[document] = [comparable(one.content) for one in self._index.passages_of(document)]
+            self._known[document] = [searchable(one.content) for one in self._index.passages_of(document)]
         return self._known[document]
 
 
@@ -135,7 +138,7 @@ def _ask(system: RagSystem, question: AskedQuestion, texts: IndexTexts) -> Measu
     words = [comparable(hit.passage.content) for hit in given]
     evidence = Evidence(
         indexed=texts.holds(question),
-        given=_given(question, given, words),
+        given=_given(question, given),
         in_passages=not answer.abstained and stands_in(answer.text, question.question, words),
     )
     nll, tokens = _gold_loss(system, question, given)
@@ -166,15 +169,12 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _given(question: AskedQuestion, given: Sequence[Hit], words: Sequence[list[str]]) -> bool:
-    named = set(question.documents)
+def _given(question: AskedQuestion, given: Sequence[Hit]) -> bool:
+    named, wanted = set(question.documents), Wanted(question.answers)
     if not named <= {hit.passage.document for hit in given}:
         return False
-    return any(
-        holds(passage, question.answers)
-        for hit, passage in zip(given, words, strict=True)
-        if not named or hit.passage.document in named
-    )
+    counting = [hit.passage for hit in given if not named or hit.passage.document in named]
+    return any(wanted.stands_in(searchable(passage.content)) for passage in counting)
 
 
 def _rank(document: str, hits: Sequence[Hit]) -> int | None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.errors import DataError
-from ftkit.files import write_json
+from ftkit.files import sha256_file, write_json
+from ftkit.pipeline.gguf_model import GgufModel
 from ftkit.pipeline.target import Target
 
 ANSWERING = "answering.json"
@@ -137,6 +138,8 @@ def generator_sha256(target: Target) -> str:
     every value of the matrices that it trains.
     """
     digest = hashlib.sha256(json.dumps(target.stop_token_ids).encode())
+    if isinstance(target.model, GgufModel):
+        digest.update(sha256_file(target.model.path).encode())
     for name, weight in sorted(target.model.state_dict().items()):
         digest.update(f"{name} {tuple(weight.shape)}\n".encode())
         flat = weight.detach().flatten()

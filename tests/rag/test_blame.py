@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ftkit.rag.answering import RagSystem
-from ftkit.rag.blame import BLAMES, Evidence, blame, comparable, holds, is_right, stands_in
+from ftkit.rag.blame import BLAMES, Evidence, Wanted, blame, comparable, is_right, searchable, stands_in
 from ftkit.rag.evaluation import evaluate_rag
 from ftkit.rag.reader import REFUSAL
 from ftkit.rag.world import closed_world
@@ -193,11 +193,15 @@ def test_an_answer_is_right_by_its_words_and_numbers(said, answers, right):
 
 
 def test_a_passage_holds_an_answer_as_whole_words():
-    passage = comparable("The mayor of Oum is Ada Berg, since 1,850.")
+    passage = searchable("The mayor of Oum is Ada Berg, since 1,850.")
 
-    assert [holds(passage, [answer]) for answer in ("Ada Berg", "ada", "Ada Ber", "1850", "850", "no")] == [
-        True, True, False, True, False, True,
-    ]  # fmt: skip
+    answers = ("Ada Berg", "ada", "Ada Ber", "1850", "850", "no")
+    assert [Wanted([answer]).stands_in(passage) for answer in answers] == [True, True, False, True, False, True]
+
+
+def test_a_script_without_spaces_is_searched_by_its_characters():
+    assert Wanted(["1990年"]).stands_in(searchable("公司成立于 1990年。"))
+    assert not Wanted(["1991年"]).stands_in(searchable("公司成立于 1990年。"))
 
 
 def test_an_answer_stands_in_a_passage_whatever_sentence_it_is_in():
