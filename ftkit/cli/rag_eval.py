@@ -101,7 +101,7 @@ def _echo(outcome: Any, compared: Any) -> None:
         typer.echo(f"{name:26} {value:>8}  {between}")
     typer.echo("")
     for name, count, percent, between in blame_rows(outcome):
-        typer.echo(f"{name:26} {count:>8}  {percent} %  ({between})")
+        typer.echo(f"{name:26} {count:>8}  {percent:>5} %  ({between})")
     if outcome.threshold is not None:
         typer.echo(f"\nabstained below a confidence of {outcome.threshold:.4f}")
     if compared is not None:

@@ -61,8 +61,9 @@ def blame_rows(evaluation: Evaluation) -> list[tuple[Blame, str, str, str]]:
     rows = []
     for name in BLAMES:
         percent, between = evaluation.values[f"blame_percent.{name}"], evaluation.intervals[f"blame_percent.{name}"]
-        assert percent is not None and between is not None, "there is a question"
-        rows.append((name, str(evaluation.blame[name]), f"{percent:.1f}", f"{between[0]:.1f} to {between[1]:.1f}"))
+        assert percent is not None, "there is a question"
+        low_high = NONE if between is None else f"{between[0]:.1f} to {between[1]:.1f}"
+        rows.append((name, str(evaluation.blame[name]), f"{percent:.1f}", low_high))
     return rows
 
 

@@ -17,9 +17,12 @@ LATENCIES = (("p50", 0.5), ("p95", 0.95))
 
 def figures_of(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
     """Every figure by name; ``latency_s.retrieve.p50`` stands within others."""
+    answered = _answer_figures(outcomes)
+    first = {name: answered.pop(name) for name in ("exact_match", "f1", "nll")}
     return {
-        **_answer_figures(outcomes),
+        **first,
         **_search_figures(outcomes),
+        **answered,
         **_error_figures(outcomes),
         **_latency_figures(outcomes),
     }

@@ -87,7 +87,10 @@ def values_of(figures: Mapping[str, Figure], questions: int) -> dict[str, float 
 
 
 def intervals_of(figures: Mapping[str, Figure], clusters: Sequence[str]) -> dict[str, Interval | None]:
-    """The 2.5th and 97.5th percentile of each figure over resampled clusters; None where it has none.
+    """The 2.5th and 97.5th percentile of each figure over resampled clusters.
+
+    None where the figure has no value, and of all figures where there is one cluster alone: nothing is known then of
+    how clusters differ. Of few clusters intervals are too narrow.
 
     Clusters are drawn with replacement, as many as there are, and each brings all its questions: questions about one
     document are right or wrong together, so they are not independent.
@@ -99,6 +102,8 @@ def intervals_of(figures: Mapping[str, Figure], clusters: Sequence[str]) -> dict
     Source:
         Efron and Tibshirani 1993, An Introduction to the Bootstrap, percentile method.
     """
+    if len(set(clusters)) < 2:
+        return dict.fromkeys(figures)
     drawn: dict[str, list[Floats]] = {name: [] for name in figures}
     for weights in _weights(clusters):
         for name, figure in figures.items():

@@ -13,7 +13,7 @@ from typing import Any
 from ftkit.errors import DataError, Problem
 from ftkit.files import sha256_json
 from ftkit.notices import log
-from ftkit.rag.answering import RagSystem
+from ftkit.rag.answering import CitedAnswer, RagSystem
 from ftkit.rag.blame import Evidence, Wanted, comparable, searchable, stands_in
 from ftkit.rag.index import Index
 from ftkit.rag.likelihood import answer_loss, gives_likelihoods
@@ -139,7 +139,7 @@ def _ask(system: RagSystem, question: AskedQuestion, texts: IndexTexts) -> Measu
     evidence = Evidence(
         indexed=texts.holds(question),
         given=_given(question, given),
-        in_passages=not answer.abstained and stands_in(answer.text, question.question, words),
+        in_passages=not answer.abstained and stands_in(_whole_words(answer), question.question, words),
     )
     nll, tokens = _gold_loss(system, question, given)
     return Measured(
@@ -162,6 +162,12 @@ def _ask(system: RagSystem, question: AskedQuestion, texts: IndexTexts) -> Measu
         retrieve_s=answer.latency_s.retrieve,
         generate_s=answer.latency_s.generate,
     )
+
+
+def _whole_words(answer: CitedAnswer) -> str:
+    """An answer without the word that its end cut through: half a name would look invented."""
+    whole = answer.text.rsplit(maxsplit=1)[0]
+    return whole if answer.finish_reason == "length" else answer.text
 
 
 def text_sha256(text: str) -> str:

@@ -180,6 +180,7 @@ def test_the_first_step_that_failed_is_blamed(answers, said, seen, expected):
         ("two", ["2"], True),
         ("from 1985 to 1990", ["1990"], False),
         ("in 1990", ["1985", "1990"], True),
+        ("1990 [2].", ["1990"], True),
         ("Yes, it is.", ["yes"], True),
         ("No, yes is wrong", ["yes"], False),
         ("公司成立于1990年。", ["1990年"], True),
@@ -209,5 +210,8 @@ def test_an_answer_stands_in_a_passage_whatever_sentence_it_is_in():
 
     assert stands_in("The mayor was Ada Berg.", "Who is the mayor?", passages)
     assert not stands_in("The mayor was Ada Holt.", "Who is the mayor?", passages)  # two halves of two passages
+    assert stands_in("According to passage [2], somebody by the name of Kim Holt.", "Who is the mayor?", passages)
     assert not stands_in("1851", "When?", passages)
+    assert stands_in("mayor", "Who is Kim Holt?", passages)
+    assert not stands_in("bridge", "Who is Kim Holt?", passages)
     assert not stands_in("Ada", "Who?", [])

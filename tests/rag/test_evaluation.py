@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ftkit.errors import DataError
+from ftkit.evaluate.generation import Answer
 from ftkit.rag import measuring
 from ftkit.rag.answering import RagSystem
 from ftkit.rag.canaries import compare_runs, read_baseline
@@ -136,6 +137,15 @@ def test_a_question_too_long_for_the_encoder_is_named_before_any_is_asked(system
         evaluate_rag(system, [QUESTIONS[0], long])
 
     assert [problem.where for problem in caught.value.problems] == ["q.jsonl:9"]
+
+
+def test_an_answer_that_was_cut_off_within_a_name_is_misread_and_not_invented(system, monkeypatch):
+    cut = Answer(text="It is the bridge of Ve", tokens=8, finish_reason="length", wall_s=0.01)
+    for reason, expected in (("length", "not_read"), ("stop", "unsupported")):
+        said = replace(cut, finish_reason=reason)
+        monkeypatch.setattr(RagSystem, "_generate", lambda *_, said=said: said)
+
+        assert evaluate_rag(system, QUESTIONS[:1]).outcomes[0].blame == expected
 
 
 # Interruptions

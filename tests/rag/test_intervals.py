@@ -60,3 +60,7 @@ def test_the_area_is_the_one_of_the_curve():
     )
 
     assert values_of({"a": area}, 5)["a"] == pytest.approx(choose_threshold(confidences, right, 1.0).area)
+
+
+def test_one_cluster_alone_has_no_interval():
+    assert intervals_of({"m": mean([0, 1, 1])}, ["a", "a", "a"]) == {"m": None}
