@@ -148,6 +148,25 @@ def test_an_answer_that_was_cut_off_within_a_name_is_misread_and_not_invented(sy
         assert evaluate_rag(system, QUESTIONS[:1]).outcomes[0].blame == expected
 
 
+def test_an_answer_that_needs_two_documents_needs_both_in_every_step(system, monkeypatch):
+    question = QUESTIONS[2]  # its answer stands in lir.md
+    finds(monkeypatch, lambda _: ["lir.md", "oum.md"])
+    assert evaluate_rag(system, [question]).outcomes[0].blame == "not_retrieved"
+
+    system.index.remove(["zed.md"])
+    assert evaluate_rag(system, [question]).outcomes[0].blame == "not_indexed"
+
+
+def test_a_question_that_names_no_document_is_looked_for_in_all(system, monkeypatch):
+    finds(monkeypatch, lambda _: ["zed.md"])
+    says(monkeypatch, lambda _: "iron")
+    anywhere, nowhere = (AskedQuestion(question="What is made?", answers=(one,)) for one in ("paper", "glass"))
+
+    found = evaluate_rag(system, [anywhere, nowhere])
+
+    assert [one.blame for one in found.outcomes] == ["not_retrieved", "not_indexed"]
+
+
 # Interruptions
 
 
