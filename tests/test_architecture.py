@@ -81,8 +81,9 @@ ORDER = {
         "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
         "world.write", "world.closed", "world",
         "encoder", "passage", "fusion", "lexical", "schema", "settings", "vectors", "store", "soundness", "growth",
-        "index", "reader", "questions", "blame", "answering", "opening", "objectives", "training", "mining", "raft",
-        "readings", "learning", "building", "joint", "run", "",
+        "index", "reader", "likelihood", "threshold", "answering", "opening", "objectives", "questions", "blame",
+        "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries", "evaluation_page", "updates",
+        "training", "mining", "raft", "readings", "learning", "building", "joint", "run", "",
     ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip

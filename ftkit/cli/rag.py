@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from ftkit.cli import rag_ask, rag_index, rag_train, rag_world
+from ftkit.cli import rag_ask, rag_eval, rag_index, rag_train, rag_world
 
 app = typer.Typer(
     name="rag",
@@ -24,6 +24,7 @@ VERBS: dict[str, Any] = {
     "train": rag_train.train,
     "search": rag_ask.search,
     "ask": rag_ask.ask,
+    "eval": rag_eval.evaluate,
     "world": rag_world.world,
 }
 for _name, _command in VERBS.items():

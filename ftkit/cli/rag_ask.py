@@ -24,7 +24,10 @@ class Mode(StrEnum):
     lexical = "lexical"
 
 
-Search = Annotated[Mode, typer.Option("--mode", help="By vectors, by words, or by both.")]
+Search = Annotated[
+    Mode | None,
+    typer.Option("--mode", help="By vectors, by words, or both (as the index says)."),
+]
 
 
 def ask(
@@ -33,9 +36,9 @@ def ask(
     generator: Annotated[
         str | None, typer.Option(help="A run, an export or a model instead of the index's own.")
     ] = None,
-    mode: Search = Mode.hybrid,
-    passages: Annotated[int, typer.Option(min=0, help="How many the generator is given.")] = 3,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    mode: Search = None,
+    passages: Annotated[int | None, typer.Option(min=0, help="How many the generator is given.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
     why: Annotated[bool, typer.Option("--why", help="Show scores, and the answer without the passages.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings only on stderr.")] = False,
@@ -46,7 +49,11 @@ def ask(
 
     show_notices(quiet=quiet)
     system = open_system(
-        folder, generator=generator, mode=mode.value, passages=passages, max_new_tokens=max_new_tokens
+        folder,
+        generator=generator,
+        mode=None if mode is None else mode.value,
+        passages=passages,
+        max_new_tokens=max_new_tokens,
     )
     answer, reasons = system.explain(question) if why else (system.ask(question), None)
     if as_json:
@@ -58,7 +65,7 @@ def ask(
 def search(
     folder: Folder,
     question: Question,
-    mode: Search = Mode.hybrid,
+    mode: Search = None,
     count: Annotated[int, typer.Option("--passages", min=1, help="How many to show.")] = 5,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings only on stderr.")] = False,
@@ -71,7 +78,7 @@ def search(
     show_notices(quiet=quiet)
     index = Index(index_folder(folder))
     encoders = None if mode is Mode.lexical else open_encoders(index.folder)
-    hits = index.search(question, encoders, count=count, mode=mode.value)
+    hits = index.search(question, encoders, count=count, mode="hybrid" if mode is None else mode.value)
     if as_json:
         print_json([_hit(hit) for hit in hits])
         return
@@ -91,7 +98,10 @@ def _hit(hit: Any) -> dict[str, Any]:
 
 
 def _echo(answer: Any, why: Any) -> None:
-    typer.echo(answer.text if not answer.abstained else "(no answer: the passages do not hold one)")
+    if answer.abstained and answer.confidence is not None:
+        typer.echo(f"(no answer: its confidence, {answer.confidence:.3f}, is below the threshold of this index)")
+    else:
+        typer.echo("(no answer: the passages do not hold one)" if answer.abstained else answer.text)
     typer.echo("")
     for number, cited in enumerate(answer.citations, start=1):
         typer.echo(f"[{number}] {_place(cited.document, cited.start, cited.end)}, version {cited.version}")

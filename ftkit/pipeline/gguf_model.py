@@ -38,6 +38,7 @@ class GgufModel(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        self.path = path
         self._llama_cpp: Any = importlib.import_module("llama_cpp")
         threads = len(os.sched_getaffinity(0))
         context = min(_trained_context(path), MAX_CONTEXT)

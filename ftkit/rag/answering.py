@@ -10,12 +10,13 @@ from ftkit.errors import DataError
 from ftkit.evaluate.generation import Answer, generate
 from ftkit.pipeline.target import Target
 from ftkit.rag.encoder import EncoderPair
-from ftkit.rag.index import Index, Mode
+from ftkit.rag.index import Index
+from ftkit.rag.likelihood import answer_loss
 from ftkit.rag.passage import Hit
 from ftkit.rag.reader import ReaderPrompts, is_refusal
+from ftkit.rag.settings import AnsweringDefaults, Mode
 
-PASSAGES = 3
-MAX_NEW_TOKENS = 64
+USUAL = AnsweringDefaults()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +54,15 @@ class CitedAnswer:
 
     Attributes:
         text: What the generator said; empty where the system abstained.
-        abstained: Whether it gave no answer: the generator said that it does not know, or nothing was found.
+        abstained: Whether it gave no answer: the generator said that it does not know, or its confidence is below the
+            system's threshold.
         citations: What the generator was given, best first.
         latency_s: Seconds of each step.
         tokens: Generated.
         finish_reason: ``stop`` or ``length``.
         question: That was asked.
+        confidence: See `ftkit.rag.threshold`; None where the generator said that it does not know, and where it was
+            not asked for.
     """
 
     text: str
@@ -68,6 +72,7 @@ class CitedAnswer:
     tokens: int
     finish_reason: str
     question: str = ""
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +101,18 @@ class RagSystem:
         mode: How passages are searched for.
         passages: How many the generator is given at most.
         max_new_tokens: Longest answer.
+        threshold: Answers of less confidence are not given; None to give all.
+        measures_confidence: Whether answers carry their confidence without a threshold too; it costs a forward pass.
     """
 
     index: Index
     encoders: EncoderPair
     generator: Target
-    mode: Mode = "hybrid"
-    passages: int = PASSAGES
-    max_new_tokens: int = MAX_NEW_TOKENS
+    mode: Mode = USUAL.mode
+    passages: int = USUAL.passages
+    max_new_tokens: int = USUAL.max_new_tokens
+    threshold: float | None = None
+    measures_confidence: bool = False
     prompts: ReaderPrompts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,15 +126,26 @@ class RagSystem:
             )
         object.__setattr__(self, "prompts", ReaderPrompts(self.generator.tokenizer, room=room))
 
-    def retrieve(self, question: str) -> list[Hit]:
+    def retrieve(self, question: str, count: int | None = None) -> list[Hit]:
         """The passages for a question, best first.
+
+        Args:
+            question: Not empty.
+            count: Passages wanted; None for as many as the generator is given at most.
 
         Raises:
             DataError: The question is empty, or longer than the encoder reads.
         """
         if not question.strip():
             raise DataError("the question is empty", fix="Ask something.")
-        return self.index.search(question, self.encoders, count=self.passages, mode=self.mode)
+        wanted = self.passages if count is None else count
+        return self.index.search(question, self.encoders, count=wanted, mode=self.mode)
+
+    def timed_hits(self, question: str, count: int | None = None) -> tuple[list[Hit], float]:
+        """What `retrieve` finds, and the seconds that it took."""
+        started = time.perf_counter()
+        hits = self.retrieve(question, count)
+        return hits, time.perf_counter() - started
 
     def ask(self, question: str) -> CitedAnswer:
         """Answer one question.
@@ -133,11 +153,11 @@ class RagSystem:
         Raises:
             DataError: The question is empty, or longer than encoder or generator read.
         """
-        return self.read(question, *self._timed(question))
+        return self.read(question, *self.timed_hits(question))
 
     def explain(self, question: str) -> tuple[CitedAnswer, Why]:
         """Answer one question, and say what the answer rests on."""
-        hits, seconds = self._timed(question)
+        hits, seconds = self.timed_hits(question)
         answer = self.read(question, hits, seconds)
         without = self._generate(self.prompts.prompt(question, []).ids)
         return answer, Why(without=without.text, hits=tuple(hits), given=len(answer.citations))
@@ -152,7 +172,9 @@ class RagSystem:
         """
         prompt = self.prompts.prompt(question, [hit.passage.content for hit in hits])
         said = self._generate(prompt.ids)
-        abstained = is_refusal(said.text)
+        refused = is_refusal(said.text)
+        confidence = None if refused else self._confidence(prompt.ids, said)
+        abstained = refused or is_withheld(confidence, self.threshold)
         return CitedAnswer(
             text="" if abstained else said.text,
             abstained=abstained,
@@ -161,12 +183,13 @@ class RagSystem:
             tokens=said.tokens,
             finish_reason=said.finish_reason,
             question=question,
+            confidence=confidence,
         )
 
-    def _timed(self, question: str) -> tuple[list[Hit], float]:
-        started = time.perf_counter()
-        hits = self.retrieve(question)
-        return hits, time.perf_counter() - started
+    def _confidence(self, ids: list[int], said: Answer) -> float | None:
+        if self.threshold is None and not self.measures_confidence:
+            return None
+        return -answer_loss(self.generator, ids, said.text, ended=said.finish_reason == "stop").mean
 
     def _generate(self, ids: list[int]) -> Answer:
         target = self.generator
@@ -181,6 +204,11 @@ class RagSystem:
             pads_prompts=target.pads_prompts,
         )
         return answers[0]
+
+
+def is_withheld(confidence: float | None, threshold: float | None) -> bool:
+    """Whether an answer of that confidence is not given."""
+    return threshold is not None and confidence is not None and confidence < threshold
 
 
 def _citation(hit: Hit) -> Citation:

@@ -8,6 +8,8 @@ The steps are held to the question in the order in which they run, and the first
     not_read       the reader was given it, and abstained or took something else from the passages
     unsupported    the answer is invented: the reader was given the right one and says what stands in no passage, or
                    it answers what no document answers
+
+An answer that a threshold withholds is an abstention like any other: with the right passage given it was not read.
 """
 
 from __future__ import annotations
@@ -28,13 +30,15 @@ _NUMBERS = {
 }  # fmt: skip
 # Scripts that put no spaces between words: Chinese, Japanese, Thai.
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_MARKS = re.compile(r"\[\d{1,2}\]")  # how a reader names one of its passages
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _DECIMALS = re.compile(r"(\d)\.(\d+)")
 # Say nothing by themselves: an answer in a whole sentence is not invented because the passage words it otherwise.
 FILLERS = frozenset(
     squad_words(
-        "am and are as at be been by did do does for from had has have he her his i in is it its of on or our "
-        "passage passages she so that their there they this to was we were which who will with you your"
+        "according am and answer are as at based be been by did do does for from given had has have he her his i in "
+        "is it its of on or our passage passages question she so stated that their there they this to was we were "
+        "which who will with you your"
     )
 )
 
@@ -92,28 +96,43 @@ def is_right(said: str | None, answers: Sequence[str]) -> bool:
 
 
 def comparable(text: str) -> list[str]:
-    """Words in SQuAD's normalisation, with 1,200 = 1200, 3.50 = 3.5 (and not 350), and two = 2."""
-    plain = _DECIMALS.sub(_decimal, _THOUSANDS.sub("", text))
+    """Words in SQuAD's normalisation, with 1,200 = 1200, 3.50 = 3.5 (and not 350), two = 2, and without [2]."""
+    plain = _DECIMALS.sub(_decimal, _THOUSANDS.sub("", _MARKS.sub(" ", text)))
     return [_NUMBERS.get(word, word) for word in squad_words(plain)]
 
 
-def holds(passage: Sequence[str], answers: Iterable[str]) -> bool:
-    """Whether a passage holds one of some answers.
+class Wanted:
+    """Looks for the right answers of a question in passages.
 
     No passage spells out a yes or a no: any passage of the right document is taken to hold it.
 
     Args:
-        passage: Its `comparable` words.
         answers: As they stand in the question set.
     """
-    wanted = [comparable(answer) for answer in answers]
-    return any(answer == [word] for answer in wanted for word in YES_NO) or any(
-        _runs(passage, answer) for answer in wanted
-    )
+
+    def __init__(self, answers: Sequence[str]) -> None:
+        wanted = [comparable(answer) for answer in answers]
+        self._anywhere = any(answer == [word] for answer in wanted for word in YES_NO)
+        self._spaced = [_spaced(answer) for answer in wanted if answer]
+        self._unspaced = [text for text in map("".join, wanted) if _UNSPACED.search(text)]
+
+    def stands_in(self, passage: str) -> bool:
+        """Whether a passage, as `searchable` gives it, holds one of them."""
+        if self._anywhere or any(answer in passage for answer in self._spaced):
+            return True
+        return bool(self._unspaced) and any(answer in passage.replace(" ", "") for answer in self._unspaced)
+
+
+def searchable(text: str) -> str:
+    """A text's `comparable` words, each between spaces, so that answers are found as whole words."""
+    return _spaced(comparable(text))
 
 
 def stands_in(said: str, question: str, passages: Iterable[Sequence[str]]) -> bool:
-    """Whether everything that an answer says beyond its question stands in one passage.
+    """Whether what an answer tells beyond its question stands in one passage.
+
+    That is its names and numbers, or all its words where it has none: whole sentences word things otherwise than the
+    passage that they were taken from.
 
     Args:
         said: The answer.
@@ -121,8 +140,9 @@ def stands_in(said: str, question: str, passages: Iterable[Sequence[str]]) -> bo
         passages: `comparable` words of each passage.
     """
     known = {*comparable(question), *FILLERS, *YES_NO}
-    new = {word for word in comparable(said) if word not in known}
-    return any(all(word in passage or _is_part(word, passage) for word in new) for passage in passages)
+    new = {word: written for written in said.split() for word in comparable(written) if word not in known}
+    telling = {word for word, written in new.items() if _is_number(word) or any(map(str.isupper, written))}
+    return any(all(word in one or _is_part(word, one) for word in telling or new) for one in passages)
 
 
 def _says(words: Sequence[str], answer: Sequence[str]) -> bool:
@@ -140,7 +160,11 @@ def _says(words: Sequence[str], answer: Sequence[str]) -> bool:
 def _runs(words: Sequence[str], answer: Sequence[str]) -> bool:
     if not answer:
         return False
-    return f" {' '.join(answer)} " in f" {' '.join(words)} " or _is_part("".join(answer), words)
+    return _spaced(answer) in _spaced(words) or _is_part("".join(answer), words)
+
+
+def _spaced(words: Sequence[str]) -> str:
+    return f" {' '.join(words)} "
 
 
 def _is_part(text: str, words: Sequence[str]) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ftkit.errors import OutputError
-from ftkit.files import write_json
 from ftkit.rag.document import Document
 from ftkit.rag.encoder import EncoderPair
 from ftkit.rag.index import Index, create_index
@@ -69,14 +67,3 @@ def build_index(folder: Path, documents: Sequence[Document], encoders: EncoderPa
 def name_generator(folder: Path, generator: str) -> None:
     """Let an index be answered by another generator."""
     write_settings(folder, replace(read_settings(folder), generator=generator))
-
-
-def name_answering(folder: Path, values: Mapping[str, object]) -> None:
-    """Write down how questions to this index are answered, unless somebody asks otherwise."""
-    write_json(folder / "defaults.json", dict(values))
-
-
-def read_answering(folder: Path) -> dict[str, object]:
-    """What `name_answering` wrote; empty where nothing was."""
-    path = folder / "defaults.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,11 @@ from ftkit.rag.growth import Change, Growth
 from ftkit.rag.lexical import TOKENIZERS, search_words
 from ftkit.rag.passage import Hit, Passage
 from ftkit.rag.schema import DATABASE, create_database, damage_named, open_database
-from ftkit.rag.settings import IndexSettings, read_settings, write_settings
+from ftkit.rag.settings import IndexSettings, Mode, read_settings, write_settings
 from ftkit.rag.soundness import faults_of
 from ftkit.rag.vectors import VectorFile, Vectors, nearest
 
 VECTORS = "vectors.f32"
-Mode = Literal["dense", "lexical", "hybrid"]
 # Of each search before their ranks are fused.
 FUSED_DEPTH = 100
 MAX_FAULTS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ftkit.rag.blame import YES_NO, comparable, holds
+from ftkit.rag.blame import YES_NO, Wanted, comparable, searchable
 from ftkit.rag.encoder import EncoderPair
 from ftkit.rag.index import Index
 from ftkit.rag.passage import Passage
@@ -69,8 +69,9 @@ def mine(
 
 def _mined(index: Index, asked: AskedQuestion, found: tuple[Passage, ...]) -> Mined:
     spans = [answer for answer in asked.answers if comparable(answer) not in [[word] for word in YES_NO]]
-    stating = {passage.id for passage in found if spans and holds(comparable(passage.content), spans)}
-    gold = tuple(_gold(index, asked, spans, found)) if asked.answers else ()
+    wanted = Wanted(spans)
+    stating = {passage.id for passage in found if wanted.stands_in(searchable(passage.content))}
+    gold = tuple(_gold(index, asked, wanted, found)) if asked.answers else ()
     if not gold and asked.answers and not asked.documents:
         gold = tuple(passage for passage in found if passage.id in stating)[:1]
     documents = {*asked.documents, *(passage.document for passage in gold)}
@@ -78,10 +79,10 @@ def _mined(index: Index, asked: AskedQuestion, found: tuple[Passage, ...]) -> Mi
     return Mined(asked=asked, gold=gold, found=found, negatives=negatives)
 
 
-def _gold(index: Index, asked: AskedQuestion, spans: Sequence[str], found: Sequence[Passage]) -> Iterator[Passage]:
+def _gold(index: Index, asked: AskedQuestion, wanted: Wanted, found: Sequence[Passage]) -> Iterator[Passage]:
     """Of each named document the passage that states the answer, else the one that is found first, else its first."""
     for document in asked.documents:
         own = index.passages_of(document)
-        stating = [passage for passage in own if spans and holds(comparable(passage.content), spans)]
+        stating = [passage for passage in own if wanted.stands_in(searchable(passage.content))]
         ranked = [passage for passage in found if passage.document == document]
         yield from [*stating, *ranked, *own][:1]

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from ftkit.errors import DataError
 from ftkit.models.find_encoder import find_encoder
-from ftkit.pipeline.target import open_target
-from ftkit.rag.answering import MAX_NEW_TOKENS, PASSAGES, RagSystem
+from ftkit.notices import log
+from ftkit.pipeline.target import Target, open_target
+from ftkit.rag.answering import RagSystem
 from ftkit.rag.encoder import Encoder, EncoderPair
-from ftkit.rag.index import Index, Mode, create_index
+from ftkit.rag.index import Index, create_index
 from ftkit.rag.lexical import Words
-from ftkit.rag.settings import SETTINGS, IndexSettings, read_settings
+from ftkit.rag.likelihood import gives_likelihoods
+from ftkit.rag.settings import SETTINGS, IndexSettings, Mode, read_defaults, read_settings
+from ftkit.rag.threshold import generator_sha256, read_threshold
 
 ENCODER = "all-minilm-l6-v2"
 GENERATOR = "smollm2-135m"
@@ -120,27 +123,58 @@ def open_system(
     folder: str | Path,
     *,
     generator: str | None = None,
-    mode: Mode = "hybrid",
-    passages: int = PASSAGES,
-    max_new_tokens: int = MAX_NEW_TOKENS,
+    mode: Mode | None = None,
+    passages: int | None = None,
+    max_new_tokens: int | None = None,
 ) -> RagSystem:
     """An index ready to be asked.
 
     Args:
-        folder: Of the index.
+        folder: Of the index, or of a RAG run.
         generator: A run, an export or a model; None for the index's own.
-        mode: How passages are searched for.
+        mode: How passages are searched for; None, as below, for what the index says.
         passages: How many the generator is given at most.
         max_new_tokens: Longest answer.
     """
     path = index_folder(folder)
+    usual = read_defaults(path)
+    mode = usual.mode if mode is None else mode
+    passages = usual.passages if passages is None else passages
     index = Index(path)
     encoders = open_encoders(path)
+    target = open_target(generator or beside(path, index.settings.generator))
     return RagSystem(
         index=index,
         encoders=encoders,
-        generator=open_target(generator or beside(path, index.settings.generator)),
+        generator=target,
         mode=mode,
         passages=passages,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=usual.max_new_tokens if max_new_tokens is None else max_new_tokens,
+        threshold=threshold_for(index.folder, target, mode=mode, passages=passages),
     )
+
+
+def threshold_for(folder: Path, target: Target, *, mode: Mode, passages: int) -> float | None:
+    """The threshold that an index keeps, if it was chosen for this generator: another one's confidences say nothing.
+
+    Args:
+        folder: Of the index.
+        target: The generator.
+        mode: How passages are searched for.
+        passages: How many the generator is given.
+    """
+    stored = read_threshold(folder)
+    if stored is None:
+        return None
+    if not gives_likelihoods(target) or stored.generator != generator_sha256(target):
+        log.warning(
+            "%s: its threshold was chosen for another generator and is not used; every answer is given. "
+            "Choose one for this: ftkit rag eval %s --data FILE --set-threshold RISK", folder, folder,
+        )  # fmt: skip
+        return None
+    if (stored.mode, stored.passages) != (mode, passages):
+        log.warning(
+            "%s: its threshold was chosen with --mode %s --passages %d; here the risk may be another",
+            folder, stored.mode, stored.passages,
+        )  # fmt: skip
+    return stored.threshold

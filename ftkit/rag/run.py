@@ -32,7 +32,7 @@ from ftkit.pipeline import run as line
 from ftkit.pipeline.exporting import describe_trained, load_trained, prove
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
-from ftkit.rag.building import build_index, corpus_settings, name_answering, name_generator, named_from
+from ftkit.rag.building import build_index, corpus_settings, name_generator, named_from
 from ftkit.rag.corpus import Corpus, read_documents
 from ftkit.rag.encoder import EncoderPair, load_encoder
 from ftkit.rag.joint import Course, train_jointly, train_retriever
@@ -40,6 +40,7 @@ from ftkit.rag.mining import mine
 from ftkit.rag.questions import AskedQuestion, read_questions
 from ftkit.rag.raft import reader_rows
 from ftkit.rag.reader import ReaderPrompts
+from ftkit.rag.settings import AnsweringDefaults, write_defaults
 from ftkit.recipe import RECIPES, RagRecipe, Recipe, dump_recipe, load_rag_recipe, recipe_digest
 from ftkit.recipe.sections import ExportKind
 
@@ -200,8 +201,9 @@ def _go(
     with build_index(final, corpus.documents, encoders, settings) as answering:
         facts["passages"] = answering.passages
     name_generator(final, named)
-    answering_by = {"mode": recipe.answer.mode, "passages": recipe.reader.passages}
-    name_answering(final, answering_by | {"max_new_tokens": recipe.answer.max_new_tokens})
+    answer = recipe.answer
+    usual = AnsweringDefaults(mode=answer.mode, passages=recipe.reader.passages, max_new_tokens=answer.max_new_tokens)
+    write_defaults(final, usual)
     for scratch in folder.glob("index-*"):
         shutil.rmtree(scratch)
     facts["documents"] = len(corpus.documents)

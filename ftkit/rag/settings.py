@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ftkit.errors import DataError
 from ftkit.files import write_json
 from ftkit.rag.lexical import TOKENIZERS, Words
 from ftkit.rag.schema import FORMAT_VERSION
 
-SETTINGS = "index.json"
+SETTINGS, DEFAULTS = "index.json", "defaults.json"
+Mode = Literal["dense", "lexical", "hybrid"]
+MODES = ("dense", "lexical", "hybrid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +70,41 @@ def read_settings(folder: Path) -> IndexSettings:
     if settings.words not in TOKENIZERS or not isinstance(settings.width, int) or settings.width < 1:
         raise DataError(f"{path}: holds settings that no index has", fix="Put back a copy of the index.")
     return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweringDefaults:
+    """How questions to an index are answered unless somebody asks otherwise; a training run writes its own.
+
+    Attributes:
+        mode: How passages are searched for.
+        passages: How many the generator is given at most.
+        max_new_tokens: Longest answer.
+    """
+
+    mode: Mode = "hybrid"
+    passages: int = 3
+    max_new_tokens: int = 64
+
+
+def write_defaults(folder: Path, defaults: AnsweringDefaults) -> None:
+    """Write them beside an index's settings."""
+    write_json(folder / DEFAULTS, asdict(defaults))
+
+
+def read_defaults(folder: Path) -> AnsweringDefaults:
+    """What was written, or what holds everywhere.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    path = folder / DEFAULTS
+    if not path.is_file():
+        return AnsweringDefaults()
+    try:
+        found = AnsweringDefaults(**json.loads(path.read_text(encoding="utf-8")))
+        if found.mode not in MODES or min(found.passages, found.max_new_tokens - 1) < 0:
+            raise ValueError(f"holds {found}")
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}", fix="Put back a copy of the index.") from None
+    return found

@@ -39,16 +39,6 @@ def write_report(run: Path) -> Path:
 def render_page(run: RunFiles) -> str:
     """The page as text."""
     summary = summarise(run)
-    style = Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{summary.recipe} on {summary.model}: report"),
-        element("style", style),
-    )
     main = element(
         "main",
         headline(run, summary),
@@ -59,5 +49,25 @@ def render_page(run: RunFiles) -> str:
         resources(run, summary),
         versions(run),
         recipe(run),
+    )
+    return whole_page(f"{summary.recipe} on {summary.model}: report", main)
+
+
+def whole_page(title: str, main: Markup) -> str:
+    """A page by itself: it fetches nothing and runs nothing.
+
+    Args:
+        title: In the window's frame.
+        main: Its ``main`` element.
+    """
+    style = Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("style", style),
     )
     return join(Markup("<!DOCTYPE html>\n"), element("html", head, element("body", main), lang="en"), "\n")

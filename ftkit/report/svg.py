@@ -138,6 +138,34 @@ def line_chart(
     )  # fmt: skip
 
 
+def share_chart(series: list[Series], *, title: str, size: tuple[float, float], x_title: str) -> Markup:
+    """Draw shares over shares, both from 0 to 1.
+
+    Args:
+        series: What to draw, each with at least one point.
+        title: What a screen reader says.
+        size: Width and height of the picture.
+        x_title: What the horizontal axis is.
+    """
+    width, height = size
+    frame = Frame(left=62, right=width - 24, top=12, bottom=height - 44, x_range=(0, 1), y_range=(0, 1))
+    shares = ticks(0, 1, 5)
+    parts = []
+    for value, text in zip(shares, tick_texts(shares), strict=True):
+        x, y = frame.x(value), frame.y(value)
+        parts.append(element("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_="grid"))
+        parts.append(element("text", text, x=frame.left - 8, y=y + 4, text_anchor="end"))
+        parts.append(element("line", x1=x, x2=x, y1=frame.bottom, y2=frame.bottom + 5, class_="axis"))
+        parts.append(element("text", text, x=x, y=frame.bottom + 20, text_anchor="middle"))
+    parts.append(element("line", x1=frame.left, x2=frame.right, y1=frame.bottom, y2=frame.bottom, class_="axis"))
+    middle = (frame.left + frame.right) / 2
+    parts.append(element("text", x_title, x=middle, y=frame.bottom + 38, text_anchor="middle", class_="title"))
+    parts += [_line(frame, line, lambda y: f"{y:.3f}", "at") for line in series]
+    return element(
+        "svg", *parts, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=title, class_="chart small"
+    )
+
+
 def _axes(frame: Frame, x_ticks: list[float], y_ticks: list[float]) -> Markup:
     parts = []
     for value, text in zip(y_ticks, tick_texts(y_ticks), strict=True):
@@ -154,7 +182,7 @@ def _axes(frame: Frame, x_ticks: list[float], y_ticks: list[float]) -> Markup:
     return join(*parts)
 
 
-def _line(frame: Frame, line: Series, y_text: Callable[[float], str]) -> Markup:
+def _line(frame: Frame, line: Series, y_text: Callable[[float], str], of: str = "step") -> Markup:
     shown = thinned(line.points)
     # A line through a single point is invisible; hundreds of markers hide the line.
     marked = len(shown) == 1 or (line.markers and len(shown) <= MAX_MARKERS)
@@ -162,7 +190,7 @@ def _line(frame: Frame, line: Series, y_text: Callable[[float], str]) -> Markup:
     dots = [
         element(
             "circle",
-            element("title", f"{line.name}, step {x:,.0f}: {y_text(y)}"),
+            element("title", f"{line.name}, {of} {x:{',.0f' if of == 'step' else '.3f'}}: {y_text(y)}"),
             cx=frame.x(x), cy=frame.y(y), r=4,
         )
         for x, y in shown

@@ -16,3 +16,14 @@ def tiny_encoder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pair(tiny_encoder):
     return EncoderPair(load_encoder(str(tiny_encoder)))
+
+
+@pytest.fixture(scope="session")
+def wide_encoder(tmp_path_factory):
+    """Reads a whole page of a closed world, so that each document is one passage."""
+    return encoder_folder(tmp_path_factory.mktemp("encoder") / "wide", max_tokens=1200)
+
+
+@pytest.fixture(scope="session")
+def wide_pair(wide_encoder):
+    return EncoderPair(load_encoder(str(wide_encoder)))

@@ -1,0 +1,257 @@
+"""One question through a system, with all that is needed to score and to blame it, kept line by line on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ftkit.errors import DataError, Problem
+from ftkit.files import sha256_json
+from ftkit.notices import log
+from ftkit.rag.answering import CitedAnswer, RagSystem
+from ftkit.rag.blame import Evidence, Wanted, comparable, searchable, stands_in
+from ftkit.rag.index import Index
+from ftkit.rag.likelihood import answer_loss, gives_likelihoods
+from ftkit.rag.passage import Hit
+from ftkit.rag.questions import AskedQuestion
+from ftkit.rag.threshold import generator_sha256
+from ftkit.train.progress import ProgressBar
+
+# Passages that a search is judged by, however few of them the reader is given.
+DEPTH = 20
+CACHE_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cited:
+    """A passage that the reader was given, by place and digest; its text stands in the index."""
+
+    document: str
+    version: int
+    start: int
+    end: int
+    text_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a system did with one question.
+
+    Attributes:
+        said: The generator's answer, before any threshold; None where it said that it does not know.
+        confidence: In that answer; None without one, or where the generator gives no likelihoods.
+        citations: What the reader was given, best first.
+        ranks: Of each document that the answer needs, the rank of its best passage, from 1; None where none was
+            found.
+        evidence: Of the steps before the reader.
+        nll: Nats of the first right answer and its stop token after the reader's prompt; None without one.
+        nll_tokens: How many tokens that is; 0 without one.
+        retrieve_s: Seconds.
+        generate_s: Seconds.
+    """
+
+    said: str | None
+    confidence: float | None
+    citations: tuple[Cited, ...]
+    ranks: tuple[int | None, ...]
+    evidence: Evidence
+    nll: float | None
+    nll_tokens: int
+    retrieve_s: float
+    generate_s: float
+
+
+def measure(system: RagSystem, questions: Sequence[AskedQuestion], *, cache: Path | None = None) -> list[Measured]:
+    """Ask every question.
+
+    Args:
+        system: Its threshold is left aside: it is applied when the answers are scored.
+        questions: At least one.
+        cache: A file to keep each answer in as it comes. Those that it holds of the same index version, generator,
+            settings and question are not asked again.
+
+    Raises:
+        DataError: Naming every question that encoder or generator cannot read, before the first is asked.
+    """
+    bare = replace(system, threshold=None, measures_confidence=gives_likelihoods(system.generator))
+    if not bare.measures_confidence:
+        log.warning("this generator gives no likelihoods: there is no nll and no confidence in its answers")
+    _require_readable(bare, questions)
+    texts = IndexTexts(system.index)
+    keys = _keys(bare, questions)
+    known = {} if cache is None else _read_cache(cache)
+    found: list[Measured] = []
+    with ProgressBar("asking", len(questions)) as bar:
+        for done, (question, key) in enumerate(zip(questions, keys, strict=True), start=1):
+            if key not in known:
+                known[key] = _ask(bare, question, texts)
+                if cache is not None:
+                    _append(cache, key, known[key])
+            found.append(known[key])
+            bar.update(done)
+    return found
+
+
+class IndexTexts:
+    """The words of an index's passages, to look for answers in.
+
+    Args:
+        index: Is not written to meanwhile.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._known: dict[str, list[str]] = {}
+
+    def holds(self, question: AskedQuestion) -> bool:
+        """Whether searched passages hold an answer, all documents that it needs being there.
+
+        Only passages of those documents are looked at; of all documents where the question names none.
+        """
+        if not question.answers:
+            return False
+        wanted = Wanted(question.answers)
+        if not question.documents:
+            return any(map(wanted.stands_in, self._all))
+        passages = [self._of(document) for document in question.documents]
+        return all(passages) and any(wanted.stands_in(one) for some in passages for one in some)
+
+    @cached_property
+    def _all(self) -> list[str]:
+        return [searchable(passage.content) for passage in self._index.all_passages()]
+
+    def _of(self, document: str) -> list[str]:
+        if document not in self._known:
+            self._known[document] = [searchable(one.content) for one in self._index.passages_of(document)]
+        return self._known[document]
+
+
+def _ask(system: RagSystem, question: AskedQuestion, texts: IndexTexts) -> Measured:
+    hits, seconds = system.timed_hits(question.question, max(DEPTH, system.passages))
+    answer = system.read(question.question, hits[: system.passages], seconds)
+    given = hits[: len(answer.citations)]
+    words = [comparable(hit.passage.content) for hit in given]
+    evidence = Evidence(
+        indexed=texts.holds(question),
+        given=_given(question, given),
+        in_passages=not answer.abstained and stands_in(_whole_words(answer), question.question, words),
+    )
+    nll, tokens = _gold_loss(system, question, given)
+    return Measured(
+        said=None if answer.abstained else answer.text,
+        confidence=answer.confidence,
+        citations=tuple(
+            Cited(
+                document=one.document,
+                version=one.version,
+                start=one.start,
+                end=one.end,
+                text_sha256=text_sha256(one.text),
+            )
+            for one in answer.citations
+        ),
+        ranks=tuple(_rank(document, hits) for document in question.documents),
+        evidence=evidence,
+        nll=nll,
+        nll_tokens=tokens,
+        retrieve_s=answer.latency_s.retrieve,
+        generate_s=answer.latency_s.generate,
+    )
+
+
+def _whole_words(answer: CitedAnswer) -> str:
+    """An answer without the word that its end cut through: half a name would look invented."""
+    whole = answer.text.rsplit(maxsplit=1)[0]
+    return whole if answer.finish_reason == "length" else answer.text
+
+
+def text_sha256(text: str) -> str:
+    """Hex SHA-256 of a passage's text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _given(question: AskedQuestion, given: Sequence[Hit]) -> bool:
+    named, wanted = set(question.documents), Wanted(question.answers)
+    if not named <= {hit.passage.document for hit in given}:
+        return False
+    counting = [hit.passage for hit in given if not named or hit.passage.document in named]
+    return any(wanted.stands_in(searchable(passage.content)) for passage in counting)
+
+
+def _rank(document: str, hits: Sequence[Hit]) -> int | None:
+    return next((rank for rank, hit in enumerate(hits, start=1) if hit.passage.document == document), None)
+
+
+def _gold_loss(system: RagSystem, question: AskedQuestion, given: Sequence[Hit]) -> tuple[float | None, int]:
+    if not question.answers or not system.measures_confidence:
+        return None, 0
+    prompt = system.prompts.prompt(question.question, [hit.passage.content for hit in given])
+    length = system.generator.context_length
+    longest = len(prompt.ids) + len(system.generator.tokenizer(question.answers[0])["input_ids"]) + 1
+    if length is not None and longest > length:
+        return None, 0
+    loss = answer_loss(system.generator, prompt.ids, question.answers[0])
+    return loss.mean * loss.tokens, loss.tokens
+
+
+def _require_readable(system: RagSystem, questions: Sequence[AskedQuestion]) -> None:
+    problems, query = [], system.encoders.query
+    for question in questions:
+        length = query.count(question.question, "query") if system.mode != "lexical" else 0
+        if length > query.max_tokens:
+            what = f"a question of {length} tokens; the encoder reads {query.max_tokens}"
+            problems.append(Problem(where=question.place, what=what, fix="Ask in fewer words."))
+        try:
+            system.prompts.prompt(question.question, [])
+        except DataError as error:
+            problems += [replace(problem, where=question.place) for problem in error.problems]
+    if problems:
+        raise DataError(problems)
+
+
+def _keys(system: RagSystem, questions: Sequence[AskedQuestion]) -> Iterator[str]:
+    """What an answer and its scores depend on, as a digest for each question."""
+    version = system.index.version
+    made = {info.number: info.made for info in system.index.versions()}[version]
+    common = [
+        CACHE_VERSION, str(system.index.folder.resolve()), version, made, system.encoders.sha256,
+        generator_sha256(system.generator), system.mode, system.passages, system.max_new_tokens,
+    ]  # fmt: skip
+    for question in questions:
+        yield sha256_json([*common, question.question, question.answers, question.documents])
+
+
+def _append(cache: Path, key: str, measured: Measured) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with cache.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"key": key, "measured": asdict(measured)}) + "\n")
+
+
+def _read_cache(cache: Path) -> dict[str, Measured]:
+    """The answers of a cache; a line that was cut off when its process died is none."""
+    found = {}
+    lines = cache.read_text(encoding="utf-8", errors="replace").splitlines() if cache.is_file() else []
+    for line in lines:
+        try:
+            row = json.loads(line)
+            found[str(row["key"])] = _measured(row["measured"])
+        except (ValueError, KeyError, TypeError):
+            log.info("%s: a line that cannot be read is left out", cache)
+    if lines and not cache.read_bytes().endswith(b"\n"):
+        with cache.open("a", encoding="utf-8") as stream:
+            stream.write("\n")  # what is written next must not join the line that was cut off
+    return found
+
+
+def _measured(values: dict[str, Any]) -> Measured:
+    built = {
+        "citations": tuple(Cited(**one) for one in values["citations"]),
+        "ranks": tuple(values["ranks"]),
+        "evidence": Evidence(**values["evidence"]),
+    }
+    return Measured(**(values | built))
