@@ -68,7 +68,7 @@ class Growth:
     def add(self, documents: Sequence[Document], encoders: EncoderPair) -> Change:
         """See `ftkit.rag.index.Index.add`."""
         _require_sound(documents)
-        before = store.live_documents(self._database)
+        before = store.live_documents(self._database, {document.id for document in documents})
         known = {document.id: store.revision_of(self._database, document) for document in documents}
         cut = [(document, self._cut(document, encoders)) for document in documents if known[document.id] is None]
         rows, embedded = self._embed(cut, encoders)
@@ -92,9 +92,11 @@ class Growth:
 
     def remove(self, ids: Sequence[str]) -> Change:
         """See `ftkit.rag.index.Index.remove`."""
-        before, named = store.live_documents(self._database), dict.fromkeys(ids)
+        named = dict.fromkeys(ids)
+        before = store.live_documents(self._database, named)
         if unknown := [name for name in named if name not in before]:
-            known = list(before) if len(before) <= MOST_NAMES_COMPARED else []
+            every = store.live_documents(self._database)
+            known = list(every) if len(every) <= MOST_NAMES_COMPARED else []
             raise DataError(
                 [
                     Problem(

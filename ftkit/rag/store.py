@@ -9,11 +9,14 @@ from __future__ import annotations
 import datetime
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ftkit.rag.document import Chunk, Document
 from ftkit.rag.passage import Passage, content_of
+
+
+MOST_BY_NAME = 1000  # more are found faster by reading all: an edit of a million documents should not do that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +54,19 @@ def versions(database: sqlite3.Connection) -> list[VersionInfo]:
     ]
 
 
-def live_documents(database: sqlite3.Connection) -> dict[str, int]:
-    """The searched version's documents and their revisions."""
-    return {name: int(revision) for name, revision in database.execute("select document, revision from live")}
+def live_documents(database: sqlite3.Connection, names: Collection[str] | None = None) -> dict[str, int]:
+    """The searched version's documents and their revisions.
+
+    Args:
+        database: Of the index.
+        names: Those that are asked for, if they are in it; None for all.
+    """
+    if names is None or len(names) > MOST_BY_NAME:
+        found = {name: int(revision) for name, revision in database.execute("select document, revision from live")}
+        return found if names is None else {name: found[name] for name in names if name in found}
+    sql = "select revision from live where document=?"
+    rows = {name: database.execute(sql, (name,)).fetchone() for name in names}
+    return {name: int(row[0]) for name, row in rows.items() if row is not None}
 
 
 def documents_at(database: sqlite3.Connection, version: int) -> dict[str, int]:
@@ -126,7 +139,7 @@ def change_live(
     Returns:
         The version that is searched now.
     """
-    before = live_documents(database)
+    before = live_documents(database, changes)
     for name, revision in changes.items():
         if name in before:
             _unlist(database, before[name])

@@ -25,10 +25,11 @@ FEWER_ROWS = """
 _heldback = WORK / "data" / "shop_tickets_heldback.jsonl"
 _heldback.write_text("".join(_heldback.read_text(encoding="utf-8").splitlines(keepends=True)[:2]), encoding="utf-8")
 """
-# Each method trains in a process of its own there; all six are trained elsewhere in the tests.
+# Each method trains in a process of its own there; all six are trained elsewhere in the tests, on the real model too.
 FEWER_METHODS = """
 recipes = {name: recipes[name] for name in ("lora", "prefix")}
 """
+REAL_MODEL = "smollm2-135m"
 VERIFIED = ("adapter passed", "merged passed")
 
 
@@ -40,6 +41,7 @@ def missing_in(
     *,
     fewer_rows: bool = False,
     fewer_methods: bool = False,
+    model: str = REAL_MODEL,
 ) -> list[str]:
     """Run a notebook; gives those of the expected texts that it did not print.
 
@@ -49,11 +51,14 @@ def missing_in(
         folder: Where it works.
         monkeypatch: Of the test.
         fewer_methods: Train two of the six.
+        model: In place of the one that the notebook names.
         fewer_rows: Hold only a few of the quickstart's rows back, once the notebook has copied them.
     """
     monkeypatch.setenv("FTKIT_NOTEBOOK_STEPS", "2")
     monkeypatch.setenv("FTKIT_NOTEBOOK_FOLDER", str(folder / "work"))
     book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    for cell in book.cells:
+        cell.source = cell.source.replace(f'"{REAL_MODEL}"', repr(model))
     if fewer_rows:
         _insert_after("copy_recipe(", FEWER_ROWS, book)
     if fewer_methods:

@@ -9,7 +9,6 @@ from tests.notebooks.running import VERIFIED, missing_in
 PRINTED = ("prefix has no 'merged' export; it has 'adapter'", *VERIFIED)
 
 
-@pytest.mark.real
 @pytest.mark.timeout(1800)
-def test_the_notebook_runs(tmp_path, smollm2, monkeypatch):
-    assert missing_in("02_methods", PRINTED, tmp_path, monkeypatch, fewer_methods=True) == []
+def test_the_notebook_runs(tmp_path, tiny_llama, monkeypatch):
+    assert missing_in("02_methods", PRINTED, tmp_path, monkeypatch, fewer_methods=True, model=str(tiny_llama)) == []
