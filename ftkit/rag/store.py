@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from ftkit.rag.document import Chunk, Document
 from ftkit.rag.passage import Passage, content_of
 
-
 MOST_BY_NAME = 1000  # more are found faster by reading all: an edit of a million documents should not do that
 
 
