@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from ftkit.pipeline.pushing import push
     from ftkit.pipeline.selftest import Selftest
     from ftkit.pipeline.target import Target, open_target
+    from ftkit.rag.answering import RagSystem
+    from ftkit.rag.opening import index_documents
+    from ftkit.rag.opening import open_system as open_rag
+    from ftkit.rag.run import resume_rag, run_rag
+    from ftkit.rag.world import closed_world
     from ftkit.recipe import (
         AdapterRecipe,
         FullRecipe,
@@ -32,7 +37,9 @@ if TYPE_CHECKING:
         PrefixRecipe,
         PromptRecipe,
         QLoRARecipe,
+        RagRecipe,
         Recipe,
+        load_rag_recipe,
         load_recipe,
     )
 
@@ -68,13 +75,22 @@ _HOMES = {
     "PromptRecipe": "ftkit.recipe",
     "AdapterRecipe": "ftkit.recipe",
     "load_recipe": "ftkit.recipe",
+    "RagRecipe": "ftkit.recipe",
+    "load_rag_recipe": "ftkit.recipe",
+    "run_rag": "ftkit.rag.run",
+    "resume_rag": "ftkit.rag.run",
+    "index_documents": "ftkit.rag.opening",
+    "open_rag": "ftkit.rag.opening:open_system",
+    "RagSystem": "ftkit.rag.answering",
+    "closed_world": "ftkit.rag.world",
 }
 
 __all__ = [
     "AdapterRecipe", "Combined", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "Packing", "PrefixRecipe",
-    "PromptRecipe", "QLoRARecipe", "Recipe", "Run", "Selftest", "Target", "bundle", "check", "combine",
-    "load_adapter", "load_recipe", "open_data", "open_run", "open_target", "push", "resume", "run", "selftest",
-    "unbundle", "verify", "verify_endpoint",
+    "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe", "Run", "Selftest", "Target", "bundle", "check",
+    "closed_world", "combine", "index_documents", "load_adapter", "load_rag_recipe", "load_recipe", "open_data",
+    "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run", "run_rag", "selftest", "unbundle",
+    "verify", "verify_endpoint",
 ]  # fmt: skip
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ftkit.errors import DataError
 from ftkit.evaluate.generation import Answer, generate
 from ftkit.pipeline.target import Target
+from ftkit.rag.corpus import read_documents
 from ftkit.rag.encoder import EncoderPair
+from ftkit.rag.growth import Change
 from ftkit.rag.index import Index
 from ftkit.rag.likelihood import answer_loss
 from ftkit.rag.passage import Hit
@@ -146,6 +149,25 @@ class RagSystem:
         started = time.perf_counter()
         hits = self.retrieve(question, count)
         return hits, time.perf_counter() - started
+
+    def add(self, *sources: str | Path) -> Change:
+        """Put new or changed documents in; the next answer knows them.
+
+        Args:
+            sources: Files and folders, as `ftkit rag add` takes them.
+
+        Raises:
+            DataError: Naming every document that cannot be read; nothing is added then.
+        """
+        return self.index.add(read_documents(sources).documents, self.encoders)
+
+    def remove(self, *documents: str) -> Change:
+        """Take documents out, by id."""
+        return self.index.remove(documents)
+
+    def rollback(self, version: int) -> Change:
+        """Go back to a former version, or forward again."""
+        return self.index.rollback(version)
 
     def ask(self, question: str) -> CitedAnswer:
         """Answer one question.

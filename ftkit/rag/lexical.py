@@ -15,7 +15,7 @@ TOKENIZERS: dict[Words, str] = {
 }
 # Passages that one query may make SQLite score. Words that are in more of them than that are the least telling ones;
 # at a million passages each would cost a second.
-SCORED_AT_MOST = 100_000
+SCORED_AT_MOST = 50_000
 # Beyond what is asked for, because equally good passages are put in order by name.
 SPARE = 50
 _WORD = re.compile(r"\w+")

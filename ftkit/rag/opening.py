@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ftkit.errors import DataError
@@ -10,7 +11,9 @@ from ftkit.models.find_encoder import find_encoder
 from ftkit.notices import log
 from ftkit.pipeline.target import Target, open_target
 from ftkit.rag.answering import RagSystem
+from ftkit.rag.corpus import read_documents
 from ftkit.rag.encoder import Encoder, EncoderPair
+from ftkit.rag.growth import Change
 from ftkit.rag.index import Index, create_index
 from ftkit.rag.lexical import Words
 from ftkit.rag.likelihood import gives_likelihoods
@@ -101,6 +104,36 @@ def open_or_create(
         generator=generator or GENERATOR,
     )
     return create_index(path, settings), pair
+
+
+def index_documents(
+    sources: Sequence[str | Path],
+    folder: str | Path,
+    *,
+    encoder: str | None = None,
+    generator: str | None = None,
+    passage_tokens: int | None = None,
+    words: Words | None = None,
+) -> Change:
+    """Build or extend an index from files and folders; `open_system` then asks it.
+
+    Args:
+        sources: Text, Markdown, HTML, PDF, CSV, JSON lines, or folders of them.
+        folder: Of the index.
+        encoder: See `open_or_create`, as for the others.
+        generator: That answers unless another is asked for.
+        passage_tokens: Longest passage, in the encoder's tokens.
+        words: How the lexical index cuts text.
+
+    Raises:
+        DataError: Naming every document that cannot be read; nothing is made then.
+    """
+    corpus = read_documents(sources)
+    index, encoders = open_or_create(
+        folder, encoder=encoder, generator=generator, passage_tokens=passage_tokens, words=words
+    )
+    with index:
+        return index.add(corpus.documents, encoders)
 
 
 def beside(folder: Path, name: str) -> str:

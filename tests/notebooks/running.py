@@ -29,7 +29,7 @@ _heldback.write_text("".join(_heldback.read_text(encoding="utf-8").splitlines(ke
 FEWER_METHODS = """
 recipes = {name: recipes[name] for name in ("lora", "prefix")}
 """
-REAL_MODEL = "smollm2-135m"
+REAL_MODEL, REAL_ENCODER = "smollm2-135m", "all-minilm-l6-v2"
 VERIFIED = ("adapter passed", "merged passed")
 
 
@@ -42,6 +42,7 @@ def missing_in(
     fewer_rows: bool = False,
     fewer_methods: bool = False,
     model: str = REAL_MODEL,
+    encoder: str = REAL_ENCODER,
 ) -> list[str]:
     """Run a notebook; gives those of the expected texts that it did not print.
 
@@ -52,13 +53,14 @@ def missing_in(
         monkeypatch: Of the test.
         fewer_methods: Train two of the six.
         model: In place of the one that the notebook names.
+        encoder: The same of the text encoder.
         fewer_rows: Hold only a few of the quickstart's rows back, once the notebook has copied them.
     """
     monkeypatch.setenv("FTKIT_NOTEBOOK_STEPS", "2")
     monkeypatch.setenv("FTKIT_NOTEBOOK_FOLDER", str(folder / "work"))
     book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     for cell in book.cells:
-        cell.source = cell.source.replace(f'"{REAL_MODEL}"', repr(model))
+        cell.source = cell.source.replace(f'"{REAL_MODEL}"', repr(model)).replace(f'"{REAL_ENCODER}"', repr(encoder))
     if fewer_rows:
         _insert_after("copy_recipe(", FEWER_ROWS, book)
     if fewer_methods:
