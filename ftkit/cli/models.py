@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,33 +18,36 @@ def models(
     """List known base models and where each was found, or fetch one."""
     from ftkit.errors import UsageError
     from ftkit.models.find import find_base, known_folder
-    from ftkit.models.known import KNOWN_MODELS
+    from ftkit.models.find_encoder import find_encoder, known_encoder_folder
+    from ftkit.models.known import KNOWN_ENCODERS, KNOWN_MODELS
     from ftkit.notices import show_notices
 
     show_notices(quiet=quiet)
     if action == "list":
-        found = {known: known_folder(model) for known, model in KNOWN_MODELS.items()}
+        models: list[Any] = [("model", known, known_folder(known)) for known in KNOWN_MODELS.values()]
+        encoders: list[Any] = [("encoder", known, known_encoder_folder(known)) for known in KNOWN_ENCODERS.values()]
         if as_json:
             print_json(
                 [
                     {
-                        "name": known,
-                        "about": KNOWN_MODELS[known].about,
-                        "licence": KNOWN_MODELS[known].licence,
+                        "name": known.name,
+                        "kind": kind,
+                        "about": known.about,
+                        "licence": known.licence,
                         "path": str(folder) if folder.is_dir() else None,
                     }
-                    for known, folder in found.items()
+                    for kind, known, folder in (*models, *encoders)
                 ]
             )
             return
-        for known, folder in found.items():
-            place = str(folder) if folder.is_dir() else f"not fetched; `ftkit models pull {known}` fetches it"
-            typer.echo(f"{known}  {KNOWN_MODELS[known].about}, {KNOWN_MODELS[known].licence}\n  {place}")
+        for kind, known, folder in (*models, *encoders):
+            place = str(folder) if folder.is_dir() else f"not fetched; `ftkit models pull {known.name}` fetches it"
+            typer.echo(f"{known.name}  {kind}: {known.about}, {known.licence}\n  {place}")
         return
     if action != "pull" or name is None:
         raise UsageError("use: ftkit models, or ftkit models pull NAME")
-    base = find_base(name)
-    size = sum(path.stat().st_size for path in base.folder.iterdir() if path.is_file())
+    base: Any = find_encoder(name) if name in KNOWN_ENCODERS else find_base(name)
+    size = sum(path.stat().st_size for path in base.folder.rglob("*") if path.is_file())
     if as_json:
         print_json({"name": base.name, "path": str(base.folder), "sha256": base.sha256, "bytes": size})
     else:

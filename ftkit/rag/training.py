@@ -188,7 +188,7 @@ class RagObjective:
         return len(batch["lengths"])
 
     def tokens(self, batch: dict[str, Any]) -> tuple[int, int]:
-        """Of encoders and generator together; supervised are the answers'."""
+        """Of encoders and generator together, also of readings whose weight is nothing; supervised are the answers'."""
         counted = [batch["queries"]["attention_mask"], batch["documents"]["attention_mask"]]
         supervised = 0
         if batch["readings"] is not None:
@@ -217,21 +217,28 @@ class RagObjective:
             )
         return total
 
-    def likelihoods(self, model: Any, batch: dict[str, Any]) -> Tensor:
-        """``log p(answer | question, passage)`` by the generator, (questions, candidates), with gradient."""
+    def likelihoods(self, model: Any, batch: dict[str, Any], wanted: Tensor | None = None) -> Tensor:
+        """``log p(answer | question, passage)`` by the generator, (questions, candidates), with gradient.
+
+        Args:
+            model: With a generator.
+            batch: As from `collate`.
+            wanted: (questions, candidates), which to ask for; None for all that are there. The others are 0.
+        """
         device = next(model.generator.parameters()).device
-        readings = {name: value.to(device) for name, value in batch["readings"].items()}
+        there = batch["there"].to(device)
+        wanted = there if wanted is None else wanted
+        readings = {name: value.to(device)[wanted[there]] for name, value in batch["readings"].items()}
         with arithmetic(device, self._compute):
             rows = -row_losses(model.generator, readings)
-        there = batch["there"].to(device)
-        return torch.zeros(there.shape, device=device).masked_scatter(there, rows)
+        return torch.zeros(there.shape, device=device).masked_scatter(wanted, rows)
 
     def _reader_losses(self, model: Any, batch: dict[str, Any]) -> Tensor:
         with torch.no_grad():
             scores = model.scores(batch)
             weights = posterior(scores, batch["likelihoods"].to(scores.device), model.temperature)
-            weights = weights.masked_fill(weights < LEAST_WEIGHT, 0.0)
-        return -(weights * self.likelihoods(model, batch)).sum(dim=1)
+            counts = (weights >= LEAST_WEIGHT) & batch["there"].to(scores.device)
+        return -(weights * self.likelihoods(model, batch, counts)).sum(dim=1)
 
     @torch.no_grad()
     def mean_loss(self, model: Any, rows: Sequence[RagExample]) -> float:

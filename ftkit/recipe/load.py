@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Union, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -16,7 +16,7 @@ from ftkit.recipe.base import Section
 from ftkit.recipe.lora_family import FAMILY, LoRASettings
 from ftkit.recipe.overrides import apply_overrides
 from ftkit.recipe.rag import GENERATORS, RagRecipe
-from ftkit.recipe.recipes import RECIPES, AnyRecipe, Recipe
+from ftkit.recipe.recipes import RECIPES, Recipe
 from ftkit.recipe.sections import DataSection
 from ftkit.recipe.yaml12 import KeyPath, read_yaml, to_yaml
 
@@ -136,7 +136,7 @@ def dump_recipe(recipe: Recipe | RagRecipe) -> str:
 
 def json_schema() -> dict[str, Any]:
     """JSON schema of the recipe file, for editors and for scripts."""
-    every = Annotated[AnyRecipe.TYPE | RagRecipe, Field(discriminator="recipe")]
+    every: Any = Annotated[Union[*RECIPES.values(), RagRecipe], Field(discriminator="recipe")]
     schema: dict[str, Any] = TypeAdapter(every).json_schema(mode="validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ftkit recipe", **schema}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -172,12 +172,3 @@ RECIPES: dict[str, type[Recipe]] = {
     "prompt": PromptRecipe,
     "adapter": AdapterRecipe,
 }
-
-
-class AnyRecipe:
-    """The union of all recipes, for the JSON schema."""
-
-    TYPE: ClassVar[Any] = Annotated[
-        FullRecipe | LoRARecipe | QLoRARecipe | PrefixRecipe | PromptRecipe | AdapterRecipe,
-        Field(discriminator="recipe"),
-    ]

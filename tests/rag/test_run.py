@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -177,3 +178,11 @@ def test_paths_of_a_recipe_are_relative_to_its_file(tmp_path):
 
     assert read.corpus.sources == (str(tmp_path / "docs"), str(tmp_path / "more.pdf"))
     assert read.data.train == str(tmp_path / "q.jsonl")
+
+
+def test_the_recipe_that_ships_is_valid():
+    shipped = Path(__file__).parents[2] / "recipes" / "rag" / "closed_world.yaml"
+    read = load_rag_recipe(shipped)
+
+    assert read.stages == ALL
+    assert read.corpus.sources == (str(shipped.parent / "world" / "documents"),)
