@@ -188,7 +188,7 @@ class RagObjective:
         return len(batch["lengths"])
 
     def tokens(self, batch: dict[str, Any]) -> tuple[int, int]:
-        """Of encoders and generator together, also of readings whose weight is nothing; supervised are the answers'."""
+        """Of encoders and generator, readings whose weight is nothing too; supervised are the answers'."""
         counted = [batch["queries"]["attention_mask"], batch["documents"]["attention_mask"]]
         supervised = 0
         if batch["readings"] is not None:

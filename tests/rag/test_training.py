@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from ftkit.data.example import TokenizedExample
+from ftkit.evaluate.loss import row_losses
 from ftkit.methods import LoRAMethod
+from ftkit.rag import training
 from ftkit.rag.encoder import EncoderPair
 from ftkit.rag.objectives import posterior
 from ftkit.rag.training import Candidate, RagExample, RagExamples, RagModel, RagObjective
@@ -302,6 +304,33 @@ def test_the_reader_learns_by_the_posterior_and_the_encoders_stand_still(tiny_ll
     scale = max(float(value.abs().max()) for value in gradients[0].values())
     for name, value in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], value, atol=0.02 * scale, rtol=0)
+
+
+def test_the_reader_is_not_asked_of_passages_that_count_for_nothing(tiny_llama, pair, monkeypatch):
+    model = joint_model(tiny_llama, pair).eval()
+    rows = RagExamples(
+        dataclasses.replace(
+            row,
+            candidates=tuple(
+                dataclasses.replace(one, likelihood=-1.0 if place == 0 else -90.0)
+                for place, one in enumerate(row.candidates)
+            ),
+        )
+        for row in examples()
+    )
+    asked = []
+
+    def watched(generator, readings):
+        asked.append(len(readings["input_ids"]))
+        return row_losses(generator, readings)
+
+    monkeypatch.setattr(training, "row_losses", watched)
+    reader = objective(model, reader_only=True)
+    loss = reader.losses(model, reader.collate(rows))
+
+    assert asked == [8]  # of 24: one a question
+    alone = [-reader.likelihoods(model, reader.collate([row]))[0, 0].item() for row in rows]
+    assert loss.tolist() == pytest.approx(alone, rel=1e-4)
 
 
 def test_shared_encoders_are_trained_once(tiny_llama, pair):
