@@ -77,9 +77,10 @@ def learn(
     before = objective.mean_loss(model, held) if held and checkpoint is None else None
     result = fit(model, rows, held, spec, resume_from=checkpoint, objective=objective)
     if result.interrupted:
+        run = next((parent for parent in folder.parents if (parent / "rag.json").is_file()), folder)
         raise Interrupted(
             f"stopped after step {result.steps} of {result.total_steps} of {folder.name}; everything is saved",
-            fix="Go on with: ftkit resume, and the run's folder",
+            fix=f"Go on with: ftkit resume {run}",
         )
     if not (folder / RESULT).is_file():
         write_json(folder / RESULT, _facts(result, before, trainable))
