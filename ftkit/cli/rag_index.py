@@ -164,7 +164,9 @@ def _print(opened: Any, change: Any, corpus: Any, *, as_json: bool) -> None:
     if as_json:
         faults = [{"where": fault.where, "what": fault.what, "fix": fault.fix} for fault in skipped]
         documents, passages = len(opened.documents), opened.passages
-        print_json(asdict(change) | {"documents": documents, "passages": passages, "skipped": faults})
+        left_out = [] if corpus is None else [str(path) for path in corpus.left_out]
+        counted = {"documents": documents, "passages": passages, "skipped": faults, "left_out": left_out}
+        print_json(asdict(change) | counted)
         return
     for fault in skipped:
         typer.echo(f"skipped: {fault}", err=True)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from ftkit.errors import DataError, Problem
+from ftkit.notices import log
 from ftkit.rag.document import Document
 from ftkit.rag.loaders import LOADERS
 from ftkit.rag.sources import SourceFile, find_files
+
+MOST_SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,18 +23,21 @@ class Corpus:
     Attributes:
         documents: In the order of the sources, within a folder of the file names, within a table of the rows.
         faults: What could not be read and is not among the documents.
+        left_out: Files of folders that are of a kind that is not read, such as pictures.
     """
 
     documents: tuple[Document, ...]
     faults: tuple[Problem, ...] = ()
+    left_out: tuple[Path, ...] = ()
 
 
 def read_documents(sources: Sequence[str | Path], *, on_fault: Literal["error", "skip"] = "error") -> Corpus:
     """Read every document of some files and folders.
 
     A document's id is its file's path below the source that was named, in POSIX form (of a file named by itself, its
-    file name), followed by ``#ROW`` for a row of a table. Hidden files are left out; a file of an unknown kind is a
-    fault. Of two documents with one id the first is kept.
+    file name), followed by ``#ROW`` for a row of a table. Hidden files are left out. So are files of folders that are
+    of a kind that is not read, and a warning says which; named by itself, such a file is a fault. Of two documents
+    with one id the first is kept.
 
     Args:
         sources: Files and folders.
@@ -43,8 +49,12 @@ def read_documents(sources: Sequence[str | Path], *, on_fault: Literal["error", 
     """
     documents: dict[str, Document] = {}
     faults: list[Problem] = []
+    left_out: list[Path] = []
     homes: dict[str, Path] = {}  # of each document's id, its file
     for found in _read(sources):
+        if isinstance(found, Path):
+            left_out.append(found)
+            continue
         if isinstance(found, Problem):
             faults.append(found)
             continue
@@ -55,13 +65,18 @@ def read_documents(sources: Sequence[str | Path], *, on_fault: Literal["error", 
         else:
             documents[document.id] = document
     if not documents and not faults:
-        faults.append(Problem(what="no source is named, so there is nothing to read", fix="Name a file or a folder."))
+        faults += [_not_read(path) for path in left_out] or [
+            Problem(what="no source is named, so there is nothing to read", fix="Name a file or a folder.")
+        ]
     if faults and (on_fault == "error" or not documents):
         raise DataError(faults)
-    return Corpus(documents=tuple(documents.values()), faults=tuple(faults))
+    if left_out:
+        shown = ", ".join(map(str, left_out[:MOST_SHOWN])) + (", ..." if len(left_out) > MOST_SHOWN else "")
+        log.warning("left out %d files of kinds that are not read: %s", len(left_out), shown)
+    return Corpus(documents=tuple(documents.values()), faults=tuple(faults), left_out=tuple(left_out))
 
 
-def _read(sources: Sequence[str | Path]) -> Iterator[tuple[Path, Document] | Problem]:
+def _read(sources: Sequence[str | Path]) -> Iterator[tuple[Path, Document] | Problem | Path]:
     names: dict[str, Path] = {}
     for file in find_files(sources):
         if isinstance(file, Problem):
@@ -73,12 +88,10 @@ def _read(sources: Sequence[str | Path]) -> Iterator[tuple[Path, Document] | Pro
             yield from _load(file)
 
 
-def _load(file: SourceFile) -> Iterator[tuple[Path, Document] | Problem]:
+def _load(file: SourceFile) -> Iterator[tuple[Path, Document] | Problem | Path]:
     load = LOADERS.get(file.path.suffix.lower())
     if load is None:
-        what = f"is of a kind that is not read ({file.path.suffix or 'without an ending'})"
-        fix = f"Leave it out, or convert it. Read are {', '.join(LOADERS)}."
-        yield Problem(where=str(file.path), what=what, fix=fix)
+        yield _not_read(file.path) if file.by_itself else file.path
         return
     empty = True
     for found in load(file.path, file.name):
@@ -91,6 +104,12 @@ def _load(file: SourceFile) -> Iterator[tuple[Path, Document] | Problem]:
             yield file.path, found
     if empty:
         yield Problem(where=str(file.path), what="holds no rows", fix="Fill it in, or leave it out.")
+
+
+def _not_read(path: Path) -> Problem:
+    what = f"is of a kind that is not read ({path.suffix})"
+    read = ", ".join(suffix for suffix in LOADERS if suffix)
+    return Problem(where=str(path), what=what, fix=f"Leave it out, or convert it. Read are {read}.")
 
 
 def _clash(name: str, first: Path, second: Path) -> Problem:

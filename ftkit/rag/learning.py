@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,10 +83,13 @@ def learn(
             f"stopped after step {result.steps} of {result.total_steps} of {folder.name}; everything is saved",
             fix=f"Go on with: ftkit resume {run}",
         )
-    if not (folder / RESULT).is_file():
-        write_json(folder / RESULT, _facts(result, before, trainable))
     model.eval()
-    return {"folder": folder.name, **_facts(result, before, trainable)}
+    if (folder / RESULT).is_file():  # it was finished before, and what it measured then cannot be measured now
+        facts = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    else:
+        facts = _facts(result, before, trainable)
+        write_json(folder / RESULT, facts)
+    return {"folder": folder.name, **facts}
 
 
 def _facts(result: TrainResult, before: float | None, trainable: int) -> dict[str, Any]:

@@ -18,10 +18,12 @@ class SourceFile:
     Attributes:
         path: Where it is.
         name: Its path below the source in POSIX form; of a file named by itself, its file name.
+        by_itself: Whether it was named, and not only its folder.
     """
 
     path: Path
     name: str
+    by_itself: bool = False
 
 
 def find_files(sources: Sequence[str | Path]) -> Iterator[SourceFile | Problem]:
@@ -40,7 +42,7 @@ def find_files(sources: Sequence[str | Path]) -> Iterator[SourceFile | Problem]:
         if is_folder:
             yield from _folder(path)
         elif is_file:
-            yield _named(path, path.name)
+            yield _named(path, path.name, by_itself=True)
         elif exists:
             yield Problem(where=str(source), what="is neither a file nor a folder", fix="Name a file or a folder.")
         else:
@@ -87,13 +89,13 @@ def _entry(path: Path, below: str, root: Path) -> SourceFile | Problem | None:
     return _named(path, below)
 
 
-def _named(path: Path, name: str) -> SourceFile | Problem:
+def _named(path: Path, name: str, *, by_itself: bool = False) -> SourceFile | Problem:
     try:
         name.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         return Problem(where=shown, what="its name is not UTF-8", fix="Rename it.")
-    return SourceFile(path=path, name=name)
+    return SourceFile(path=path, name=name, by_itself=by_itself)
 
 
 def _missing_fix(path: Path) -> str:

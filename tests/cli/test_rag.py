@@ -115,14 +115,16 @@ def test_index_extends_what_stands_there_and_refuses_other_settings(index, pages
 def test_faults_of_documents_come_all_at_once_or_are_skipped_and_named(pages, parts):
     (pages / "empty.txt").write_text(" \n")
     (pages / "bytes.txt").write_bytes(b"\x00\x01\x02")
-    (pages / "data.xyz").write_text("what is this")
+    (pages / "latin.txt").write_bytes("Müller".encode("latin-1"))
+    (pages / "picture.png").write_bytes(b"not read")
     folder, refused = built(pages, parts)
 
     assert refused.code == 3 and not folder.exists()
-    assert all(name in refused.err for name in ("empty.txt", "bytes.txt", "data.xyz"))
+    assert all(name in refused.err for name in ("empty.txt", "bytes.txt", "latin.txt"))
     _, skipped = built(pages, parts, "--skip-unreadable", "--json")
     found = json.loads(skipped.out)
     assert skipped.code == 0 and found["documents"] == 3 and len(found["skipped"]) == 3
+    assert found["left_out"] == [str(pages / "picture.png")]
 
 
 def test_search_shows_passages_without_a_generator(index):

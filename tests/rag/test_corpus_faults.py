@@ -36,12 +36,12 @@ def faults(folder) -> list[str]:
 
 def test_all_faults_of_all_files_come_in_one_pass_and_the_good_documents_can_be_kept(folder):
     (folder / "a.txt").write_text(" \n")
-    (folder / "b.exe").write_bytes(b"MZ")
+    (folder / "b.md").write_bytes(b"MZ\0")
     (folder / "c.jsonl").write_text('{"text": "Kept."}\n{"text": \n')
 
     found = faults(folder)
 
-    assert [fault.partition(": ")[0] for fault in found] == ["a.txt", "b.exe", "c.jsonl:2"]
+    assert [fault.partition(": ")[0] for fault in found] == ["a.txt", "b.md", "c.jsonl:2"]
     kept = read_documents([folder], on_fault="skip").documents
     assert [document.id for document in kept] == ["c.jsonl#1", "good.txt"]
 
@@ -118,15 +118,28 @@ def test_the_number_of_a_row_does_not_change_with_faulty_rows_before_it(folder):
     assert [(document.id, document.text) for document in kept[:2]] == [("a.csv#1", "x"), ("a.csv#3", "z")]
 
 
-def test_a_file_of_an_unknown_kind_is_named_and_not_passed_over(folder):
+def test_a_folders_files_of_other_kinds_are_left_out_and_named(folder, caplog):
     (folder / "a.docx").write_bytes(b"PK")
-    (folder / "Makefile").write_text("all:")
+    (folder / "README").write_text("Read me.")
+    (folder / "b.txt").write_text("Text.")
+    with caplog.at_level("WARNING"):
+        corpus = read_documents([folder])
 
-    assert faults(folder) == [
-        f"{name}: is of a kind that is not read ({suffix})\n  Leave it out, or convert it. "
-        "Read are .txt, .text, .rst, .md, .markdown, .html, .htm, .pdf, .csv, .tsv, .jsonl, .ndjson."
-        for name, suffix in (("Makefile", "without an ending"), ("a.docx", ".docx"))
-    ]
+    assert [document.id for document in corpus.documents] == ["README", "b.txt", "good.txt"]
+    assert corpus.left_out == (folder / "a.docx",)
+    assert f"left out 1 files of kinds that are not read: {folder / 'a.docx'}" in caplog.text
+
+
+def test_a_file_of_another_kind_that_is_named_itself_is_a_fault_and_so_are_only_such_files(tmp_path):
+    (tmp_path / "a.docx").write_bytes(b"PK")
+
+    for source in (tmp_path, tmp_path / "a.docx"):
+        with pytest.raises(DataError) as raised:
+            read_documents([source])
+        assert str(raised.value) == (
+            f"{tmp_path / 'a.docx'}: is of a kind that is not read (.docx)\n  Leave it out, or convert it. Read are "
+            ".txt, .text, .rst, .md, .markdown, .html, .htm, .pdf, .csv, .tsv, .jsonl, .ndjson."
+        )
 
 
 def test_a_scanned_pdf_is_told_to_need_ocr_and_its_pages_are_named(folder):

@@ -175,3 +175,12 @@ def test_a_library_that_is_not_installed_is_named_with_the_command_that_installs
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingPartError, match=r"which is not installed\n  Run: pip install 'ftkit\[rag\]'"):
         list(LOADERS[f".{name.partition('.')[2]}"](tmp_path / name, name))
+
+
+def test_cells_that_a_row_lacks_at_its_end_are_empty(tmp_path):
+    (tmp_path / "releases.csv").write_text("version,name,eol,eol-lts\n4.10,warty,2006-04-30\n,sid\n")
+
+    assert [document.text for document in read_documents([tmp_path / "releases.csv"]).documents] == [
+        "version: 4.10\nname: warty\neol: 2006-04-30",
+        "name: sid",
+    ]

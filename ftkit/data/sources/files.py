@@ -39,6 +39,8 @@ class DataFile:
         kind: One of `ftkit.data.sources.kinds.KINDS`.
         compression: What it has to be unpacked from first.
         part: Of a hub id or a saved data set, the split that the file belongs to.
+        fills_short_rows: Whether cells that a row of CSV lacks at its end are empty. In rows to train on they are a
+            fault, as what is missing may stand in the wrong column.
     """
 
     path: Path
@@ -46,3 +48,4 @@ class DataFile:
     kind: str
     compression: Literal["gzip", "zstd"] | None = None
     part: str | None = None
+    fills_short_rows: bool = False

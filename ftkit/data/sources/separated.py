@@ -39,6 +39,8 @@ def _rows(file: DataFile, delimiter: str) -> Iterator[tuple[int, Row | Problem]]
         if header is None:
             header = cells
             _require_distinct(header, place(file.name, "line", number))
+        elif cells and file.fills_short_rows and len(cells) < len(header):
+            yield number, dict(zip(header, [*cells, *[""] * (len(header) - len(cells))], strict=True))
         elif cells and len(cells) != len(header):
             what = f"{len(cells)} cells in a row, {len(header)} in the header"
             fix = 'Put cells that hold the separator in "quotes".'

@@ -30,6 +30,7 @@ class Loader(Protocol):
 
 
 LOADERS: dict[str, Loader] = {
+    "": load_plain,  # README, LICENSE, copyright
     ".txt": load_plain,
     ".text": load_plain,
     ".rst": load_plain,

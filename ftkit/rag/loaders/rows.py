@@ -23,7 +23,8 @@ def load_rows(path: Path, name: str) -> Iterator[Document | Problem]:
     """One document a row, called ``NAME#ID`` by its ``id`` column, or by its number from 1 where that is empty.
 
     A column ``text`` is the text, and the others are metadata (lists and objects as JSON text). Without one, the text
-    is a line ``column: value`` for each column that has a value, and ``title`` alone is metadata too.
+    is a line ``column: value`` for each column that has a value, and ``title`` alone is metadata too. Cells that a
+    row of CSV lacks at its end are empty.
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
@@ -49,7 +50,8 @@ def _numbered(path: Path) -> Iterator[tuple[int, int, Row | Problem]]:
     number = 0
     # Rows of CSV come in blocks of one, so that it is known which row an unreadable one stands before.
     for block in read_blocks(
-        DataFile(path=path, name=str(path), kind=kind), block_bytes=1 << 20 if kind == "jsonl" else 1
+        DataFile(path=path, name=str(path), kind=kind, fills_short_rows=True),
+        block_bytes=1 << 20 if kind == "jsonl" else 1,
     ):
         for problem in block.problems:
             number += 1
