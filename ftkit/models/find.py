@@ -117,8 +117,13 @@ def _known(model: KnownModel) -> Path:
     return folder
 
 
-def fetch_from_hub(path: str, revision: str | None) -> tuple[Path, str]:
+def fetch_from_hub(path: str, revision: str | None, *, cached_only: bool = False) -> tuple[Path, str]:
     """A hub repository's folder in the hub's own cache, and the commit that it is.
+
+    Args:
+        path: The repository.
+        revision: Branch, tag or commit.
+        cached_only: Nothing is fetched, as for names that a file gives and nobody typed.
 
     Raises:
         ModelError: It is not there, or the hub is closed and it was never fetched.
@@ -126,18 +131,22 @@ def fetch_from_hub(path: str, revision: str | None) -> tuple[Path, str]:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    closed = cached_only or is_hub_offline()
     try:
-        if not is_hub_offline():
+        if not closed:
             size = _hub_bytes(HfApi().model_info(path, revision=revision, files_metadata=True).siblings or [])
             log.info("fetching %s from the hub (at most %s; what is cached is kept)", path, format_bytes(size))
         folder = Path(
-            snapshot_download(
-                path, revision=revision, allow_patterns=list(HUB_PATTERNS), local_files_only=is_hub_offline()
-            )
+            snapshot_download(path, revision=revision, allow_patterns=list(HUB_PATTERNS), local_files_only=closed)
         )
     except RepositoryNotFoundError:
         raise ModelError(f"{path}: the hub has no such model, or you may not see it", fix=_hub_fix(path)) from None
     except LocalEntryNotFoundError:
+        if cached_only and not is_hub_offline():
+            raise ModelError(
+                f"{path}: is not on this machine, and a file that names it is not asking for it",
+                fix=f"If you want it, run: ftkit models pull {path}",
+            ) from None
         raise ModelError(
             f"{path}: no such folder, and not in the hub's cache while the hub is closed or out of reach",
             fix=_hub_fix(path),

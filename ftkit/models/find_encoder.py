@@ -56,12 +56,13 @@ def known_encoder_folder(encoder: KnownEncoder) -> Path:
     return cache_folder() / "encoders" / f"{encoder.name}-{encoder.weights_sha256[:12]}"
 
 
-def find_encoder(path: str, revision: str | None = None) -> EncoderFolder:
+def find_encoder(path: str, revision: str | None = None, *, cached_only: bool = False) -> EncoderFolder:
     """Find, fetch if it is allowed and needed, and check a text encoder.
 
     Args:
         path: A folder (of sentence-transformers, or of a plain transformers encoder), a hub id, or a known name.
         revision: Branch, tag or commit of a hub id.
+        cached_only: No hub id is fetched; see `ftkit.models.find.fetch_from_hub`.
 
     Raises:
         ModelError: It is nowhere, cannot be fetched, or cannot be used.
@@ -76,7 +77,7 @@ def find_encoder(path: str, revision: str | None = None) -> EncoderFolder:
             fix=did_you_mean(path, KNOWN_ENCODERS, what="Known encoders"),
         )
     else:
-        folder = fetch_from_hub(path, revision)[0]
+        folder = fetch_from_hub(path, revision, cached_only=cached_only)[0]
     check_encoder_folder(folder)
     return EncoderFolder(name=path, folder=folder, sha256=encoder_sha256(folder))
 

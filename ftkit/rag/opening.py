@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ftkit.errors import DataError
+from ftkit.models.find import fetch_from_hub
 from ftkit.models.find_encoder import find_encoder
+from ftkit.models.known import KNOWN_MODELS
 from ftkit.notices import log
 from ftkit.pipeline.target import Target, open_target
 from ftkit.rag.answering import RagSystem
@@ -33,9 +35,10 @@ def open_encoders(folder: Path) -> EncoderPair:
         ModelError: They are not here.
     """
     settings = read_settings(folder)
-    document = Encoder(find_encoder(beside(folder, settings.encoder)))
+    # An index may come from anybody: what it names is looked for here, and not fetched from where it says.
+    document = Encoder(find_encoder(beside(folder, settings.encoder), cached_only=True))
     named = settings.query_encoder
-    query = None if named is None else Encoder(find_encoder(beside(folder, named)))
+    query = None if named is None else Encoder(find_encoder(beside(folder, named), cached_only=True))
     pair = EncoderPair(query or document, document)
     if pair.sha256 != settings.encoder_sha256:
         raise DataError(
@@ -147,6 +150,13 @@ def index_folder(place: str | Path) -> Path:
     return path / "index" if (path / "rag.json").is_file() else path
 
 
+def _generator_of(folder: Path, name: str) -> str:
+    """What an index names, if it is on this machine."""
+    found = beside(folder, name)
+    is_hub_id = found not in KNOWN_MODELS and not os.path.isdir(found) and found.count("/") == 1  # noqa: PTH112
+    return str(fetch_from_hub(found, None, cached_only=True)[0]) if is_hub_id else found
+
+
 def _placed(name: str | None) -> str | None:
     """A folder by its whole path, so that the index can be asked from anywhere."""
     return str(Path(name).resolve()) if name is not None and os.path.isdir(name) else name  # noqa: PTH112
@@ -175,7 +185,7 @@ def open_system(
     passages = usual.passages if passages is None else passages
     index = Index(path)
     encoders = open_encoders(path)
-    target = open_target(generator or beside(path, index.settings.generator))
+    target = open_target(generator or _generator_of(path, index.settings.generator))
     return RagSystem(
         index=index,
         encoders=encoders,
