@@ -75,7 +75,7 @@ def evaluate(
         write_evaluation_page(report, outcome)
     if as_json:
         print_json(document)
-    elif not quiet:
+    else:
         _echo(outcome, compared)
     _require_unbroken(compared, as_json=as_json)
 

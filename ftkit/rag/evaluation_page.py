@@ -21,7 +21,7 @@ MEANINGS: dict[Blame, str] = {
 }
 STYLES: dict[Blame, str] = {
     "correct": "part-supervised", "not_indexed": "part-dropped", "not_retrieved": "part-trained",
-    "not_read": "part-validation", "unsupported": "part-context",
+    "not_read": "part-validation", "unsupported": "part-invented",
 }  # fmt: skip
 MAX_WRONG = 200
 
