@@ -161,13 +161,16 @@ class Index:
         Raises:
             DataError: The question is longer than the encoder reads, or the encoders are not the index's own.
         """
+        if count < 1:
+            return []
         if mode == "lexical":
             return self.lexical(question, count)
         assert encoders is not None, "vectors are made by encoders"
         query = encoders.query.vectors([question], "query")
         depth = count if mode == "dense" else max(count, FUSED_DEPTH)
-        dense = self.dense(query, depth, encoder_sha256=encoders.sha256)[0]
-        return dense if mode == "dense" else fuse([dense, self.lexical(question, depth)], count)
+        with self._reading():  # both searches see one version
+            dense = self.dense(query, depth, encoder_sha256=encoders.sha256)[0]
+            return dense if mode == "dense" else fuse([dense, self.lexical(question, depth)], count)
 
     def text(self, document: str, version: int | None = None) -> str:
         """A document's stored text, which citations' offsets count in.

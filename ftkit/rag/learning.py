@@ -18,8 +18,9 @@ from ftkit.rag.encoder import Encoder, EncoderPair
 from ftkit.rag.training import RagExamples, RagModel, RagObjective
 from ftkit.recipe import TrainSection
 from ftkit.train.batches import choose_micro_batch_size
-from ftkit.train.checkpoint import newest_checkpoint
+from ftkit.train.checkpoint import newest_checkpoint, remove_newer_checkpoints, step_of
 from ftkit.train.counters import TrainResult
+from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.spec import FitSpec
 from ftkit.train.trainer import fit
 
@@ -71,8 +72,10 @@ def learn(
     spec = _spec(folder, model, rows, pace)
     objective.bind(model)
     checkpoint = newest_checkpoint(folder / "checkpoints")
-    if checkpoint is None and (folder / "metrics.jsonl").exists():
-        (folder / "metrics.jsonl").unlink()
+    # What is done again after a kill is written again.
+    done = -1 if checkpoint is None else step_of(checkpoint)
+    MetricsLog(folder / "metrics.jsonl").keep_through(done)
+    remove_newer_checkpoints(folder / "checkpoints", max(done, 0))
     trainable = sum(value.numel() for value in model.parameters() if value.requires_grad)
     log.info("%s: %d questions, %d parameters learn", folder.name, len(rows), trainable)
     before = objective.mean_loss(model, held) if held and checkpoint is None else None

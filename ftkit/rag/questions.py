@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,37 @@ def _question(row: dict[str, Any], where: str) -> AskedQuestion:
 
 def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)[:60]
+
+
+def split_questions(asked: Sequence[AskedQuestion], share: float) -> tuple[list[AskedQuestion], list[AskedQuestion]]:
+    """Training and held-back questions, with no document on both sides.
+
+    Documents that one question needs together belong together, and so do all that are linked in this way. The side is
+    drawn by the first of their ids, or by the question's text where it names none, so that it stays as it is when
+    questions are added or shuffled, unless they link what was apart.
+
+    Args:
+        asked: All of them.
+        share: Held back, from 0 to below 1.
+    """
+    linked: dict[str, str] = {}
+
+    def first(document: str) -> str:
+        while linked.setdefault(document, document) != document:
+            document = linked[document]
+        return document
+
+    for one in asked:
+        for document in one.documents[1:]:
+            low, high = sorted((first(one.documents[0]), first(document)))
+            linked[high] = low
+
+    def place(one: AskedQuestion) -> float:
+        name = f"document {first(one.documents[0])}" if one.documents else f"question {one.question}"
+        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
+
+    held = [place(one) < share for one in asked]
+    return (
+        [one for one, is_held in zip(asked, held, strict=True) if not is_held],
+        [one for one, is_held in zip(asked, held, strict=True) if is_held],
+    )

@@ -37,7 +37,7 @@ from ftkit.rag.corpus import Corpus, read_documents
 from ftkit.rag.encoder import EncoderPair, load_encoder
 from ftkit.rag.joint import Course, train_jointly, train_retriever
 from ftkit.rag.mining import mine
-from ftkit.rag.questions import AskedQuestion, read_questions
+from ftkit.rag.questions import AskedQuestion, read_questions, split_questions
 from ftkit.rag.raft import reader_rows
 from ftkit.rag.reader import ReaderPrompts
 from ftkit.rag.settings import AnsweringDefaults, write_defaults
@@ -141,17 +141,10 @@ def _questions(recipe: RagRecipe) -> tuple[list[AskedQuestion], list[AskedQuesti
         if leaks:
             log.warning("%d held-back questions are trained on too, so validation figures flatter", len(leaks))
         return asked, held
-    share = validation or 0.0
-    train = [one for one in asked if _share(one) >= share]
-    held = [one for one in asked if _share(one) < share]
+    train, held = split_questions(asked, validation or 0.0)
     if not train:
         raise DataError(f"{recipe.data.train}: no question is left to train on", fix="Lower data.validation.")
     return train, held
-
-
-def _share(asked: AskedQuestion) -> float:
-    """Where a question falls between 0 and 1, by its documents, or by its text where it names none."""
-    return int(sha256_json(sorted(asked.documents) or [asked.question])[:12], 16) / 16**12
 
 
 def _corpus(recipe: RagRecipe) -> Corpus:
@@ -172,7 +165,7 @@ def _go(
 ) -> FinishedRag:
     encoder = load_encoder(recipe.retriever.encoder)
     encoders = EncoderPair(encoder)
-    reader = _reader_recipe(recipe, folder)
+    reader = _reader_recipe(recipe, folder, validates=bool(held))
     session = open_session(reader)
     prompts = ReaderPrompts(session.tokenizer, room=None)
     course = Course(
@@ -211,7 +204,7 @@ def _go(
     return FinishedRag(folder=folder, result=facts)
 
 
-def _reader_recipe(recipe: RagRecipe, folder: Path) -> Recipe:
+def _reader_recipe(recipe: RagRecipe, folder: Path, *, validates: bool) -> Recipe:
     """The generator's own recipe: an ordinary one, on rows that `reader_rows` makes."""
     kind = RECIPES[recipe.generator.recipe]
     kinds = recipe.generator.method.EXPORT_KINDS
@@ -221,7 +214,7 @@ def _reader_recipe(recipe: RagRecipe, folder: Path) -> Recipe:
             "model": recipe.model.model_dump(),
             "data": {
                 "train": str(data / "train.jsonl"),
-                "validation": str(data / "validation.jsonl"),
+                "validation": str(data / "validation.jsonl") if validates else None,
                 "max_length": recipe.data.max_length,
                 "near_duplicates": False,
             },
@@ -248,8 +241,8 @@ def _train_reader(course: Course, index: Any, encoders: EncoderPair, reader: Rec
     recipe, folder = course.recipe, course.folder
     data = folder / "reader-data"
     report: dict[str, Any] = {}
-    held = course.held or course.train[:1]
-    for name, questions in (("train", course.train), ("validation", held)):
+    sides = [("train", course.train), *([("validation", course.held)] if course.held else [])]
+    for name, questions in sides:
         mined = mine(
             index, encoders, questions,
             dense=recipe.retriever.candidates, lexical=recipe.retriever.lexical_candidates,

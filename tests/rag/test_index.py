@@ -231,6 +231,10 @@ def test_rare_words_are_searched_where_all_would_cost_too_much(index, monkeypatc
     assert len(index.lexical("a", 5)) == 2
 
 
+def test_no_passage_wanted_is_no_passage_found(index, pair):
+    assert [index.search("apples", pair, count=0, mode=mode) for mode in MODES] == [[], [], []]
+
+
 # What is refused
 
 

@@ -186,3 +186,32 @@ def test_the_recipe_that_ships_is_valid():
 
     assert read.stages == ALL
     assert read.corpus.sources == (str(shipped.parent / "world" / "documents"),)
+
+
+def test_steps_done_again_after_a_kill_are_written_once(shed, tiny_llama, tiny_encoder, tmp_path):
+    run = tmp_path / "run"
+    run_rag(recipe(shed, tiny_llama, tiny_encoder, run, stages=("retriever",)), quiet=True)
+    before, lines = trained_files(run), (run / "retriever" / "metrics.jsonl").read_text().splitlines()
+    # As a kill after the second step's line and before its checkpoint leaves it.
+    (run / "result.json").unlink()
+    (run / "retriever" / "result.json").unlink()
+    for gone in ("retriever/checkpoints/step-00000002", "retriever/encoders", "index"):
+        shutil.rmtree(run / gone)
+    resume_rag(run, quiet=True)
+
+    again = (run / "retriever" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in again] == [json.loads(line)["step"] for line in lines]
+    assert trained_files(run) == before
+
+
+def test_without_held_back_questions_nothing_that_was_trained_on_is_called_held_back(
+    shed, tiny_llama, tiny_encoder, tmp_path
+):
+    data = {"train": str(shed / "train.jsonl"), "validation": None}
+    done = run_rag(
+        recipe(shed, tiny_llama, tiny_encoder, tmp_path / "run", stages=("reader",), data=data), quiet=True
+    )
+
+    losses = done.result["stages"]["reader"]["losses"]
+    assert losses["validation_before"] is None and losses["validation_after"] is None
+    assert list(json.loads((tmp_path / "run" / "data_report.json").read_text())) == ["train"]
