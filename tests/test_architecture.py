@@ -64,7 +64,7 @@ ORDER = {
     "train": [
         "allocator", "batches", "schedule", "metrics_log", "progress", "signals", "counters", "spec", "arguments",
         "optimizer", "checkpoint", "documents", "isolation", "soundness", "course", "objective", "canaries",
-        "moments", "trainer", "",
+        "moments", "trainer", "work", "",
     ],
     "export": [
         "manifest", "engines", "card", "limits", "probes", "process", "measure", "contract_cases", "token_contract",

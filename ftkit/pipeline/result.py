@@ -40,6 +40,7 @@ def result_document(
         "steps": result.steps,
         "total_steps": result.total_steps,
         "tokens": result.tokens,
+        "flops": facts["flops"],
         "first_loss": finite(result.first_loss),
         "last_loss": finite(result.last_loss),
         "losses": {

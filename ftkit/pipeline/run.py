@@ -33,6 +33,7 @@ from ftkit.train.metrics_log import MetricsLog
 from ftkit.train.soundness import require_finite
 from ftkit.train.spec import FitSpec
 from ftkit.train.trainer import fit
+from ftkit.train.work import matrices_of
 from ftkit.units import format_bytes, format_count
 
 
@@ -167,6 +168,7 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
         "metrics": {"before": before["metrics"], "after": after["metrics"]},
         "losses": {"before": before["validation_loss"], "after": result.validation_loss},
         "packing": packing,
+        "flops": matrices_of(model).trained(result.tokens),
     }
     trained = describe_trained(session, model, probes, data.stop_token_ids, folder, facts)
     exports = finish_exports(trained, recipe.export or (), folder)

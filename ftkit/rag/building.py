@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ftkit.errors import OutputError
+from ftkit.files import new_folder
 from ftkit.rag.document import Document
 from ftkit.rag.encoder import EncoderPair
-from ftkit.rag.index import Index, create_index
+from ftkit.rag.index import VECTORS, Index, create_index
+from ftkit.rag.schema import DATABASE
 from ftkit.rag.settings import SETTINGS, IndexSettings, read_settings, write_settings
 from ftkit.recipe.rag import CorpusSection
 
@@ -48,20 +53,60 @@ def named_from(folder: Path, name: str) -> str:
     return os.path.relpath(name, folder.resolve()) if Path(name).resolve().is_relative_to(run) else name
 
 
-def build_index(folder: Path, documents: Sequence[Document], encoders: EncoderPair, settings: IndexSettings) -> Index:
+def build_index(
+    folder: Path,
+    documents: Sequence[Document],
+    encoders: EncoderPair,
+    settings: IndexSettings,
+    *,
+    known: Sequence[Path] = (),
+) -> Index:
     """Make an index of these documents, or finish one that was begun with the same encoders.
+
+    Args:
+        folder: Of the index.
+        documents: All that are in it.
+        encoders: That make it.
+        settings: Of the index.
+        known: Other indexes. Vectors are taken from the first of them that was made alike, and not computed again.
 
     Raises:
         OutputError: Another index stands there.
     """
     if not (folder / SETTINGS).is_file():
-        index = create_index(folder, settings)
+        alike = next((one for one in known if one != folder and _is_alike(one, settings)), None)
+        index = create_index(folder, settings) if alike is None else _copy(alike, folder, settings)
     else:
         if replace(read_settings(folder), generator="") != replace(settings, generator=""):
             raise OutputError(f"{folder}: holds an index made otherwise", fix="Delete it, or use another output.")
         index = Index(folder)
+    ids = {document.id for document in documents}
+    if gone := [name for name in index.documents if name not in ids]:
+        index.remove(gone)
     index.add(documents, encoders)
     return index
+
+
+def _is_alike(folder: Path, settings: IndexSettings) -> bool:
+    """Whether an index there has the passages and vectors that these settings make."""
+    if not (folder / SETTINGS).is_file():
+        return False
+    named = {"encoder": "", "query_encoder": None, "generator": ""}  # the digest says which encoders they are
+    return replace(read_settings(folder), **named) == replace(settings, **named)  # type: ignore[arg-type]
+
+
+def _copy(source: Path, target: Path, settings: IndexSettings) -> Index:
+    """The same index in another place."""
+    with new_folder(target) as partial:
+        with (
+            contextlib.closing(sqlite3.connect(f"{(source / DATABASE).resolve().as_uri()}?mode=ro", uri=True)) as old,
+            contextlib.closing(sqlite3.connect(partial / DATABASE)) as new,
+        ):
+            old.backup(new)
+        # After the database: vectors are appended before it names them, so that this file has all that it names.
+        shutil.copyfile(source / VECTORS, partial / VECTORS)
+        write_settings(partial, settings)
+    return Index(target)
 
 
 def name_generator(folder: Path, generator: str) -> None:

@@ -16,7 +16,7 @@ from ftkit.rag.blame import BLAMES, Blame
 from ftkit.rag.figures import cluster_of, figures_of
 from ftkit.rag.intervals import Figure, intervals_of, values_of
 from ftkit.rag.likelihood import gives_likelihoods
-from ftkit.rag.measuring import measure
+from ftkit.rag.measuring import Finder, measure
 from ftkit.rag.outcomes import Outcome, confidences_of, outcomes_of
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.threshold import (
@@ -89,7 +89,12 @@ class Evaluation:
 
 
 def evaluate_rag(
-    system: RagSystem, questions: Sequence[AskedQuestion], *, cache: Path | None = None, generator: str = ""
+    system: RagSystem,
+    questions: Sequence[AskedQuestion],
+    *,
+    cache: Path | None = None,
+    generator: str = "",
+    finder: Finder | None = None,
 ) -> Evaluation:
     """Ask a system every question, under its threshold.
 
@@ -98,8 +103,9 @@ def evaluate_rag(
         questions: At least one.
         cache: See `ftkit.rag.measuring.measure`.
         generator: Its name, for the record.
+        finder: See `ftkit.rag.measuring.measure`.
     """
-    measured = measure(system, questions, cache=cache)
+    measured = measure(system, questions, cache=cache, finder=finder)
     settings = {
         "index": str(system.index.folder),
         "version": system.index.version,

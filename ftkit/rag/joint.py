@@ -36,6 +36,7 @@ class Course:
         documents: The corpus.
         train: Questions to learn from.
         held: Questions held back.
+        known: Indexes from which vectors may be taken.
     """
 
     recipe: RagRecipe
@@ -45,13 +46,15 @@ class Course:
     documents: Sequence[Document]
     train: Sequence[AskedQuestion]
     held: Sequence[AskedQuestion]
+    known: Sequence[Path] = ()
 
     def index(self, name: str, encoders: EncoderPair) -> Index:
         """An index of the corpus by these encoders."""
         folder = self.folder / name
         generator = self.recipe.model.path
         settings = corpus_settings(self.recipe.corpus, encoders, folder=folder, generator=generator)
-        return build_index(folder, self.documents, encoders, settings)
+        known = [*self.folder.glob("index-*"), *self.known]
+        return build_index(folder, self.documents, encoders, settings, known=known)
 
     def examples(
         self, index: Index, encoders: EncoderPair, *, candidates: int, null: bool
@@ -106,7 +109,7 @@ def train_retriever(
     model = RagModel(live, None, temperature=course.recipe.retriever.temperature, null_score=None)
     objective = _objective(course, likelihood=0.0, distillation=1.0)
     pace = course.pace(encoders_alone=True, epochs=course.recipe.retriever.epochs)
-    facts = learn(folder, model, rows, held, pace, objective)
+    facts = learn(folder, model, rows, held, pace, objective) | {"judging_flops": scorer.flops(rows)}
     return store_pair(folder / "encoders", live, encoders, which), facts
 
 
@@ -158,6 +161,7 @@ def _alternate(
     joint = course.recipe.joint
     temperature = course.recipe.retriever.temperature
     scorer = Scorer(generator, course.session.precision.compute, folder / "judged.jsonl")
+    judging = scorer.flops(rows)
     rows, held = with_likelihoods(rows, scorer), with_likelihoods(held, scorer)
     facts = []
     alone = RagModel(live, None, temperature=temperature, null_score=null)
@@ -174,6 +178,7 @@ def _alternate(
         value.requires_grad_(False)
     objective = _objective(course, likelihood=1.0, distillation=0.0, reader_only=True)
     facts.append(learn(folder / "reader", model, rows, held, course.pace(encoders_alone=False, epochs=1), objective))
+    facts[-1]["judging_flops"] = judging
     for value, learns in zip(learning, before, strict=True):
         value.requires_grad_(learns)
     return facts

@@ -80,6 +80,7 @@ def learn(
     log.info("%s: %d questions, %d parameters learn", folder.name, len(rows), trainable)
     before = objective.mean_loss(model, held) if held and checkpoint is None else None
     result = fit(model, rows, held, spec, resume_from=checkpoint, objective=objective)
+    objective.spent.steps = result.steps - max(done, 0)
     if result.interrupted:
         run = next((parent for parent in folder.parents if (parent / "rag.json").is_file()), folder)
         raise Interrupted(
@@ -90,7 +91,7 @@ def learn(
     if (folder / RESULT).is_file():  # it was finished before, and what it measured then cannot be measured now
         facts = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     else:
-        facts = _facts(result, before, trainable)
+        facts = _facts(result, before, trainable) | {"flops": _flops(objective, result)}
         write_json(folder / RESULT, facts)
     return {"folder": folder.name, **facts}
 
@@ -98,6 +99,12 @@ def learn(
 def _facts(result: TrainResult, before: float | None, trainable: int) -> dict[str, Any]:
     facts = {key: value for key, value in asdict(result).items() if key != "interrupted"}
     return facts | {"validation_loss_before": before, "trainable_parameters": trainable}
+
+
+def _flops(objective: RagObjective, result: TrainResult) -> float | None:
+    """Of the whole stretch, by the steps that this process did; None where it did none."""
+    spent = objective.spent
+    return spent.flops * result.steps / spent.steps if spent.steps else None
 
 
 def _spec(folder: Path, model: RagModel, rows: RagExamples, pace: Pace) -> FitSpec:

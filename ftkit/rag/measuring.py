@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ftkit.errors import DataError, Problem
 from ftkit.files import sha256_json
@@ -66,7 +67,22 @@ class Measured:
     generate_s: float
 
 
-def measure(system: RagSystem, questions: Sequence[AskedQuestion], *, cache: Path | None = None) -> list[Measured]:
+class Finder(Protocol):
+    """Where the passages of a question come from, instead of the system's own search."""
+
+    name: str
+
+    def __call__(self, question: AskedQuestion, count: int) -> list[Hit]:
+        """Passages, best first, at most ``count``."""
+
+
+def measure(
+    system: RagSystem,
+    questions: Sequence[AskedQuestion],
+    *,
+    cache: Path | None = None,
+    finder: Finder | None = None,
+) -> list[Measured]:
     """Ask every question.
 
     Args:
@@ -74,6 +90,7 @@ def measure(system: RagSystem, questions: Sequence[AskedQuestion], *, cache: Pat
         questions: At least one.
         cache: A file to keep each answer in as it comes. Those that it holds of the same index version, generator,
             settings and question are not asked again.
+        finder: Gives the passages; None for the system's own search.
 
     Raises:
         DataError: Naming every question that encoder or generator cannot read, before the first is asked.
@@ -83,13 +100,13 @@ def measure(system: RagSystem, questions: Sequence[AskedQuestion], *, cache: Pat
         log.warning("this generator gives no likelihoods: there is no nll and no confidence in its answers")
     _require_readable(bare, questions)
     texts = IndexTexts(system.index)
-    keys = _keys(bare, questions)
+    keys = _keys(bare, questions, None if finder is None else finder.name)
     known = {} if cache is None else _read_cache(cache)
     found: list[Measured] = []
     with ProgressBar("asking", len(questions)) as bar:
         for done, (question, key) in enumerate(zip(questions, keys, strict=True), start=1):
             if key not in known:
-                known[key] = _ask(bare, question, texts)
+                known[key] = _ask(bare, question, texts, finder)
                 if cache is not None:
                     _append(cache, key, known[key])
             found.append(known[key])
@@ -131,8 +148,14 @@ class IndexTexts:
         return self._known[document]
 
 
-def _ask(system: RagSystem, question: AskedQuestion, texts: IndexTexts) -> Measured:
-    hits, seconds = system.timed_hits(question.question, max(DEPTH, system.passages))
+def _ask(system: RagSystem, question: AskedQuestion, texts: IndexTexts, finder: Finder | None) -> Measured:
+    depth = max(DEPTH, system.passages)
+    if finder is None:
+        hits, seconds = system.timed_hits(question.question, depth)
+    else:
+        started = time.perf_counter()
+        hits = finder(question, depth)
+        seconds = time.perf_counter() - started
     answer = system.read(question.question, hits[: system.passages], seconds)
     given = hits[: len(answer.citations)]
     words = [comparable(hit.passage.content) for hit in given]
@@ -214,7 +237,7 @@ def _require_readable(system: RagSystem, questions: Sequence[AskedQuestion]) -> 
         raise DataError(problems)
 
 
-def _keys(system: RagSystem, questions: Sequence[AskedQuestion]) -> Iterator[str]:
+def _keys(system: RagSystem, questions: Sequence[AskedQuestion], finder: str | None) -> Iterator[str]:
     """What an answer and its scores depend on, as a digest for each question."""
     version = system.index.version
     made = {info.number: info.made for info in system.index.versions()}[version]
@@ -222,6 +245,7 @@ def _keys(system: RagSystem, questions: Sequence[AskedQuestion]) -> Iterator[str
         CACHE_VERSION, str(system.index.folder.resolve()), version, made, system.encoders.sha256,
         generator_sha256(system.generator), system.mode, system.passages, system.max_new_tokens,
     ]  # fmt: skip
+    common += [] if finder is None else [finder]
     for question in questions:
         yield sha256_json([*common, question.question, question.answers, question.documents])
 

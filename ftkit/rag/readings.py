@@ -25,6 +25,7 @@ from ftkit.rag.reader import ReaderPrompts
 from ftkit.rag.training import Candidate, RagExample, RagExamples
 from ftkit.recipe import DataSection
 from ftkit.train.progress import ProgressBar
+from ftkit.train.work import matrices_of
 
 # No gradient is kept, so a pass may hold more than one of training.
 TOKENS_PER_PASS = 2048
@@ -103,6 +104,11 @@ class Scorer:
 
     def __init__(self, generator: nn.Module, compute: torch.dtype, cache: Path) -> None:
         self._generator, self._compute, self._cache = generator, compute, cache
+
+    def flops(self, examples: RagExamples) -> float:
+        """Floating-point operations of judging these from nothing."""
+        readings = {_key(one.reading): len(one.reading.input_ids) for row in examples for one in row.candidates}
+        return matrices_of(self._generator).forward(sum(readings.values()))
 
     @torch.no_grad()
     def likelihoods(self, readings: Sequence[TokenizedExample]) -> list[float]:

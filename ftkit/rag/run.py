@@ -66,8 +66,13 @@ def is_rag_run(folder: Path) -> bool:
     return (folder / MARK).is_file()
 
 
-def run_rag(recipe: RagRecipe, *, quiet: bool = False) -> FinishedRag:
+def run_rag(recipe: RagRecipe, *, quiet: bool = False, known: Sequence[Path] = ()) -> FinishedRag:
     """Do everything that the recipe asks for.
+
+    Args:
+        recipe: What to do.
+        quiet: Warnings only on stderr.
+        known: Indexes of this corpus; vectors of the same encoders are taken from them.
 
     Raises:
         FtkitError: With the exit code of its kind; before training wherever it can be known.
@@ -85,11 +90,16 @@ def run_rag(recipe: RagRecipe, *, quiet: bool = False) -> FinishedRag:
     with folder_lock(folder):
         write_text(folder / "recipe.yaml", dump_recipe(recipe))
         write_json(folder / MARK, facts)
-        return _go(recipe, folder, corpus, train, held)
+        return _go(recipe, folder, corpus, train, held, known)
 
 
-def resume_rag(path: str | Path, *, quiet: bool = False) -> FinishedRag:
+def resume_rag(path: str | Path, *, quiet: bool = False, known: Sequence[Path] = ()) -> FinishedRag:
     """Go on with an interrupted run.
+
+    Args:
+        path: Its folder.
+        quiet: Warnings only on stderr.
+        known: See `run_rag`.
 
     Raises:
         OutputError: Recipe, questions, corpus or models changed since it began, or another process works on it.
@@ -113,7 +123,7 @@ def resume_rag(path: str | Path, *, quiet: bool = False) -> FinishedRag:
                 f"{folder}: changed since the run began: {', '.join(changed)}",
                 fix="Put it back, or train into another output.",
             )
-        return _go(recipe, folder, corpus, train, held)
+        return _go(recipe, folder, corpus, train, held, known)
 
 
 def _identity(
@@ -162,6 +172,7 @@ def _go(
     corpus: Corpus,
     train: Sequence[AskedQuestion],
     held: Sequence[AskedQuestion],
+    known: Sequence[Path],
 ) -> FinishedRag:
     encoder = load_encoder(recipe.retriever.encoder)
     encoders = EncoderPair(encoder)
@@ -170,7 +181,7 @@ def _go(
     prompts = ReaderPrompts(session.tokenizer, room=None)
     course = Course(
         recipe=recipe, folder=folder, session=session, prompts=prompts, documents=corpus.documents, train=train,
-        held=held,
+        held=held, known=known,
     )  # fmt: skip
     log.info("%d documents, %d questions, %d held back", len(corpus.documents), len(train), len(held))
     index = course.index("index-0", encoders)
@@ -191,7 +202,8 @@ def _go(
     final = folder / INDEX
     named = named_from(final, generator_name)
     settings = corpus_settings(recipe.corpus, encoders, folder=final, generator=named)
-    with build_index(final, corpus.documents, encoders, settings) as answering:
+    ready = [*folder.glob("index-*"), *known]
+    with build_index(final, corpus.documents, encoders, settings, known=ready) as answering:
         facts["passages"] = answering.passages
     name_generator(final, named)
     answer = recipe.answer
@@ -222,7 +234,7 @@ def _reader_recipe(recipe: RagRecipe, folder: Path, *, validates: bool) -> Recip
             "train": recipe.train,
             "evaluate": {
                 "samples": recipe.answer.samples,
-                "metrics": ("exact_match", "f1"),
+                "metrics": ("exact_match", "f1") if recipe.answer.samples else (),
                 "max_examples": 50,
                 "max_new_tokens": recipe.answer.max_new_tokens,
             },
@@ -263,7 +275,7 @@ def _train_reader(course: Course, index: Any, encoders: EncoderPair, reader: Rec
         log.info("reader, %s: %s", name, ", ".join(f"{count} {kind}" for kind, count in counts.items()))
     run = RunFolder(folder / "reader")
     done = line.resume(run.path) if run.is_run() else line.run(reader)
-    return {key: done.result[key] for key in ("steps", "tokens", "wall_s", "losses", "metrics", "exports")}
+    return {key: done.result[key] for key in ("steps", "tokens", "flops", "wall_s", "losses", "metrics", "exports")}
 
 
 def _generator(session: Session, folder: Path, recipe: RagRecipe) -> nn.Module:

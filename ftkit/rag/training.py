@@ -17,6 +17,7 @@ from ftkit.models.precision import arithmetic
 from ftkit.rag.encoder import EncoderPair
 from ftkit.rag.objectives import distillation_loss, posterior, rag_sequence_loss
 from ftkit.train.soundness import some
+from ftkit.train.work import Matrices, Spent, matrices_of
 
 NO_PASSAGE = -1
 # A candidate that the posterior gives less adds nothing that training could notice, and costs a pass.
@@ -136,10 +137,19 @@ class RagObjective:
         self._likelihood, self._distillation = likelihood, distillation
         self._reader_temperature = reader_temperature
         self._encoders: EncoderPair | None = None
+        self._matrices: dict[str, Matrices] = {}
+        self._read = 0  # tokens that the generator was given for the last losses
+        self.spent = Spent()
 
     def bind(self, model: RagModel) -> RagObjective:
         """Learn how the model's encoders read; call it before training."""
         self._encoders = model.encoders
+        parts = {
+            "generator": model.generator,
+            "queries": model.query_encoder,
+            "documents": model.document_encoder,
+        }
+        self._matrices = {name: matrices_of(part) for name, part in parts.items() if part is not None}
         return self
 
     def collate(self, rows: Sequence[RagExample]) -> dict[str, Any]:
@@ -197,8 +207,16 @@ class RagObjective:
         return sum(int(mask.sum()) for mask in counted), supervised
 
     def loss(self, model: Any, batch: dict[str, Any]) -> Tensor:
-        """Summed over the questions."""
-        return self.losses(model, batch).sum()
+        """Summed over the questions; what that costs is added to ``spent``."""
+        self._read = 0
+        summed = self.losses(model, batch).sum()
+        met = {name: int(batch[name]["attention_mask"].sum()) for name in ("queries", "documents")}
+        for name, tokens in (met | {"generator": self._read}).items():
+            if tokens:
+                counted = self._matrices[name]
+                still = self._reader_only and name != "generator"
+                self.spent.flops += counted.forward(tokens) if still else counted.trained(tokens)
+        return summed
 
     def losses(self, model: Any, batch: dict[str, Any]) -> Tensor:
         """(questions,), nats, with gradient."""
@@ -229,6 +247,7 @@ class RagObjective:
         there = batch["there"].to(device)
         wanted = there if wanted is None else wanted
         readings = {name: value.to(device)[wanted[there]] for name, value in batch["readings"].items()}
+        self._read = int(readings["attention_mask"].sum())
         with arithmetic(device, self._compute):
             rows = -row_losses(model.generator, readings)
         return torch.zeros(there.shape, device=device).masked_scatter(wanted, rows)

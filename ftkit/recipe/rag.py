@@ -166,7 +166,7 @@ class AnswerSection(Section):
         default="hybrid", description="How passages are searched for."
     )
     max_new_tokens: int = Field(default=64, ge=1, description="Longest answer.")
-    samples: int = Field(default=4, ge=0, description="Answers shown in the result.")
+    samples: int = Field(default=4, ge=0, description="Answers shown in the result; 0 also leaves out scoring them.")
 
 
 class RagRecipe(Section):
