@@ -35,7 +35,7 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "rows", "sections", "methods", "lora_family", "recipes", "rag", "facts", "digest", "yaml12",
+        "base", "rows", "sections", "methods", "lora_family", "recipes", "rag", "compare", "facts", "digest", "yaml12",
         "overrides", "load", "shipped", "",
     ],
     "data": [
@@ -84,6 +84,10 @@ ORDER = {
         "index", "reader", "likelihood", "threshold", "answering", "opening", "objectives", "questions", "blame",
         "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries", "evaluation_page", "updates",
         "training", "mining", "raft", "readings", "learning", "building", "joint", "run", "",
+    ],
+    "compare": [
+        "workload", "arms", "work", "plan", "training", "asking", "figures", "contrasts", "document", "page", "run",
+        "",
     ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip

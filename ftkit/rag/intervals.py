@@ -77,7 +77,19 @@ class RiskArea:
             return np.asarray((steps * risk).sum(axis=1) / given[:, -1])
 
 
-Figure = Ratio | Quantile | RiskArea
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One figure less another over the same questions, so that what both share cancels out."""
+
+    first: Figure
+    second: Figure
+
+    def value(self, weights: Floats) -> Floats:
+        """See `Ratio.value`."""
+        return self.first.value(weights) - self.second.value(weights)
+
+
+Figure = Ratio | Quantile | RiskArea | Difference
 
 
 def values_of(figures: Mapping[str, Figure], questions: int) -> dict[str, float | None]:
@@ -102,19 +114,23 @@ def intervals_of(figures: Mapping[str, Figure], clusters: Sequence[str]) -> dict
     Source:
         Efron and Tibshirani 1993, An Introduction to the Bootstrap, percentile method.
     """
-    if len(set(clusters)) < 2:
-        return dict.fromkeys(figures)
-    drawn: dict[str, list[Floats]] = {name: [] for name in figures}
-    for weights in _weights(clusters):
-        for name, figure in figures.items():
-            drawn[name].append(figure.value(weights))
     found: dict[str, Interval | None] = {}
-    for name, pieces in drawn.items():
-        values = np.concatenate(pieces)
+    for name, values in draws_of(figures, clusters).items():
         values = values[~np.isnan(values)]
         low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (0.0, 0.0)
         found[name] = (float(low), float(high)) if len(values) else None
     return found
+
+
+def draws_of(figures: Mapping[str, Figure], clusters: Sequence[str]) -> dict[str, Floats]:
+    """Each figure on every resample, (resamples,); NaN where it has no value. Empty where there is one cluster."""
+    if len(set(clusters)) < 2:
+        return {name: np.zeros(0) for name in figures}
+    drawn: dict[str, list[Floats]] = {name: [] for name in figures}
+    for weights in _weights(clusters):
+        for name, figure in figures.items():
+            drawn[name].append(figure.value(weights))
+    return {name: np.concatenate(pieces) for name, pieces in drawn.items()}
 
 
 def _weights(clusters: Sequence[str]) -> Iterator[Floats]:

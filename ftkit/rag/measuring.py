@@ -263,7 +263,7 @@ def _read_cache(cache: Path) -> dict[str, Measured]:
     for line in lines:
         try:
             row = json.loads(line)
-            found[str(row["key"])] = _measured(row["measured"])
+            found[str(row["key"])] = measured_from(row["measured"])
         except (ValueError, KeyError, TypeError):
             log.info("%s: a line that cannot be read is left out", cache)
     if lines and not cache.read_bytes().endswith(b"\n"):
@@ -272,7 +272,8 @@ def _read_cache(cache: Path) -> dict[str, Measured]:
     return found
 
 
-def _measured(values: dict[str, Any]) -> Measured:
+def measured_from(values: dict[str, Any]) -> Measured:
+    """The same from `asdict` of it, as JSON gives it back."""
     built = {
         "citations": tuple(Cited(**one) for one in values["citations"]),
         "ranks": tuple(values["ranks"]),

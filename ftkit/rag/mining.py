@@ -79,6 +79,11 @@ def _mined(index: Index, asked: AskedQuestion, found: tuple[Passage, ...]) -> Mi
     return Mined(asked=asked, gold=gold, found=found, negatives=negatives)
 
 
+def gold_passages(index: Index, asked: AskedQuestion) -> list[Passage]:
+    """Of each document that a question names, the passage that states an answer, else its first."""
+    return list(_gold(index, asked, Wanted(asked.answers), ()))
+
+
 def _gold(index: Index, asked: AskedQuestion, wanted: Wanted, found: Sequence[Passage]) -> Iterator[Passage]:
     """Of each named document the passage that states the answer, else the one that is found first, else its first."""
     for document in asked.documents:

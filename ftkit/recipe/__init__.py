@@ -1,9 +1,11 @@
 """What the user writes: a recipe, checked in one pass, as pure data."""
 
+from ftkit.recipe.compare import CompareSpec, ContrastSection, SystemSection
 from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_digest
 from ftkit.recipe.load import (
     dump_recipe,
     json_schema,
+    load_compare_spec,
     load_rag_recipe,
     load_recipe,
     recipe_error,
@@ -37,6 +39,8 @@ __all__ = [
     "RECIPES",
     "AdapterRecipe",
     "AdapterSettings",
+    "CompareSpec",
+    "ContrastSection",
     "DataSection",
     "EvaluateSection",
     "ExportSection",
@@ -56,12 +60,14 @@ __all__ = [
     "Recipe",
     "ShippedRecipe",
     "SourceSection",
+    "SystemSection",
     "TrainSection",
     "copy_recipe",
     "decisive_values",
     "dump_recipe",
     "find_recipe",
     "json_schema",
+    "load_compare_spec",
     "load_rag_recipe",
     "load_recipe",
     "recipe_differences",

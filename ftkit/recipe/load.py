@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args
+from typing import Annotated, Any, TypeVar, Union, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ftkit.errors import Problem, RecipeError
 from ftkit.nearest import did_you_mean
 from ftkit.recipe.base import Section
+from ftkit.recipe.compare import CompareSpec
 from ftkit.recipe.lora_family import FAMILY, LoRASettings
 from ftkit.recipe.overrides import apply_overrides
 from ftkit.recipe.rag import GENERATORS, RagRecipe
@@ -38,7 +39,8 @@ _WORDS = {
 
 # Keys that a bare value may stand for.
 _OBVIOUS = ("path", "train", "replay", "encoder", "sources")
-_RAG_VERB = "Train it with `ftkit rag train`."
+_VERBS = {"rag": "ftkit rag train", "compare": "ftkit compare"}
+Checked = TypeVar("Checked", RagRecipe, CompareSpec)
 MAX_FIXES = 200  # the nearest known name takes milliseconds to find, and a file may hold thousands of strangers
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|feather|txt|md|gz|zst)$", re.IGNORECASE)
@@ -62,21 +64,35 @@ def load_rag_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ())
     Raises:
         RecipeError: Listing each fault with file and line, or with the override that caused it.
     """
+    checked = _load_kind("rag", RagRecipe, path, overrides)
+    assert isinstance(checked, RagRecipe), "of that kind"
+    return checked
+
+
+def load_compare_spec(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CompareSpec:
+    """The same for ``recipe: compare``.
+
+    Raises:
+        RecipeError: Listing each fault with file and line, or with the override that caused it.
+    """
+    checked = _load_kind("compare", CompareSpec, path, overrides)
+    assert isinstance(checked, CompareSpec), "of that kind"
+    return checked
+
+
+def _load_kind(
+    wanted: str, section: type[Checked], path: str | os.PathLike[str], overrides: Sequence[str]
+) -> Checked:
     values, place = _read(Path(path), overrides)
     kind = values.get("recipe")
-    if kind != "rag":
-        known = isinstance(kind, str) and kind in RECIPES
-        raise RecipeError(
-            Problem(
-                where=f"{place(('recipe',))}: recipe",
-                what=f"{kind!r} is not rag",
-                fix=f"Run: ftkit train {path}" if known else "Write recipe: rag",
-            )
-        )
+    if kind != wanted:
+        verb = _VERBS.get(kind, "ftkit train" if kind in RECIPES else None) if isinstance(kind, str) else None
+        fix = f"Write recipe: {wanted}" if verb is None else f"Run: {verb} {path}"
+        raise RecipeError(Problem(where=f"{place(('recipe',))}: recipe", what=f"{kind!r} is not {wanted}", fix=fix))
     try:
-        return RagRecipe.model_validate(values)
+        return section.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(_problems(error, RagRecipe, values, place)) from None
+        raise RecipeError(_problems(error, section, values, place)) from None
 
 
 def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Callable[[KeyPath], str]]:
@@ -110,9 +126,10 @@ def recipe_from_values(values: dict[str, Any], place: Callable[[KeyPath], str]) 
         RecipeError: Listing every fault.
     """
     kind = values.get("recipe")
-    if kind == "rag":
+    if isinstance(kind, str) and kind in _VERBS:
+        what = f"{kind!r} is not one model's training"
         raise RecipeError(
-            Problem(where=f"{place(('recipe',))}: recipe", what="'rag' trains a retriever too", fix=_RAG_VERB)
+            Problem(where=f"{place(('recipe',))}: recipe", what=what, fix=f"Run it with `{_VERBS[kind]}`.")
         )
     if not isinstance(kind, str) or kind not in RECIPES:
         what = "is required and not given" if kind is None else f"{kind!r} is not a recipe"
@@ -129,20 +146,23 @@ def recipe_error(error: ValidationError, recipe: type[Recipe], values: dict[str,
     return RecipeError(_problems(error, recipe, values, lambda _: recipe.__name__))
 
 
-def dump_recipe(recipe: Recipe | RagRecipe) -> str:
+def dump_recipe(recipe: Recipe | RagRecipe | CompareSpec) -> str:
     """The recipe as YAML with every default written out and every path absolute."""
     return to_yaml(_anchor_paths(recipe.model_dump(mode="json"), Path.cwd()))
 
 
 def json_schema() -> dict[str, Any]:
     """JSON schema of the recipe file, for editors and for scripts."""
-    every: Any = Annotated[Union[*RECIPES.values(), RagRecipe], Field(discriminator="recipe")]
+    every: Any = Annotated[Union[*RECIPES.values(), RagRecipe, CompareSpec], Field(discriminator="recipe")]
     schema: dict[str, Any] = TypeAdapter(every).json_schema(mode="validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ftkit recipe", **schema}
 
 
 def _problems(
-    error: ValidationError, recipe: type[Recipe | RagRecipe], values: dict[str, Any], place: Callable[[KeyPath], str]
+    error: ValidationError,
+    recipe: type[Recipe | RagRecipe | CompareSpec],
+    values: dict[str, Any],
+    place: Callable[[KeyPath], str],
 ) -> list[Problem]:
     found: dict[tuple[str, str], list[str]] = {}
     fixes: dict[tuple[str, str], str] = {}
@@ -159,11 +179,11 @@ def _problems(
                 fixes[key] = did_you_mean(str(key_path[-1]), known, what="Known keys")
         elif fault["type"] == "union_tag_invalid":
             kind = str(fault["ctx"]["tag"])
-            of_generator = key_path == ("generator",)
+            of_generator = key_path[-1:] == ("generator",)
             name, known = ("recipe", list(RECIPES)) if of_generator else ("kind", ["lora", *FAMILY])
             key = (place((*key_path, name)), ".".join([*map(str, key_path), name]))
             message = f"{kind!r} is no recipe of a generator" if of_generator else f"{kind!r} is no kind of lora"
-            if not of_generator and recipe is not RagRecipe:
+            if not of_generator and recipe not in (RagRecipe, CompareSpec):
                 message = f"{kind!r} is no kind of {recipe.model_fields['recipe'].default}"
             fixes[key] = did_you_mean(kind, known, what="Known recipes" if of_generator else "Known kinds")
         else:
@@ -194,7 +214,7 @@ def _key_path(loc: tuple[Any, ...], values: Any, *, missing: bool) -> KeyPath:
             continue  # a list that stands for its section
         elif isinstance(values, dict) and path[-1:] == ["method"] and step == values.get("kind", "lora"):
             continue  # pydantic names the member of the family that it chose
-        elif isinstance(values, dict) and path == ["generator"] and step == values.get("recipe", "lora"):
+        elif isinstance(values, dict) and path[-1:] == ["generator"] and step == values.get("recipe", "lora"):
             continue
         elif isinstance(step, int) and path[-1:] != [step] and not isinstance(values, (dict, list)):
             continue  # a bare value that stands for a list of one
@@ -213,16 +233,17 @@ def _culprit(section: KeyPath, keys: Sequence[KeyPath], place: Callable[[KeyPath
 
 
 def _known_keys(section: type[Section], path: KeyPath, values: dict[str, Any]) -> list[str]:
+    here: Any = values
     for step in path:
+        here = here[step] if isinstance(here, dict) and step in here else here
         if isinstance(step, int):
             step = section.OBVIOUS_KEY or ""  # an item of a list that stands for its section
         if step in section.model_fields:
             inner = _section_in(section.model_fields[step].annotation)
             if step == "generator":
-                values = values["generator"]
-                inner = GENERATORS[values.get("recipe", "lora")]
+                inner = GENERATORS[here.get("recipe", "lora")]
             if inner is LoRASettings:
-                inner = FAMILY.get(values["method"].get("kind", "lora"), LoRASettings)
+                inner = FAMILY.get(here.get("kind", "lora"), LoRASettings)
             if inner is not None:
                 section = inner
     return list(section.model_fields)
@@ -278,6 +299,6 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         values = walk(values, name_or_path, _existing_path)
     for path in (("data", "train", "path"), ("data", "replay", "path")):
         values = walk(values, path, _source_path)
-    for key in ("validation", "evaluation"):
+    for key in ("validation", "evaluation", "test"):
         values = walk(values, ("data", key), _path_in)
     return dict(walk(values, ("corpus", "sources"), _path_in))

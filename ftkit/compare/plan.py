@@ -1,0 +1,138 @@
+"""How many questions fit into the time there is: measured on a few of them, before anything long begins."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ftkit.compare.workload import FEWEST_TEST, Workload
+from ftkit.errors import ResourceError
+from ftkit.files import sha256_json, write_json
+from ftkit.notices import log
+from ftkit.rag.answering import RagSystem
+from ftkit.rag.likelihood import answer_loss
+from ftkit.recipe import CompareSpec, SystemSection
+
+PLAN = "plan.json"
+PROBES = 4  # questions that are read to learn the speed
+ASKING_SHARE = 0.45  # of the time goes to asking, the rest to training
+FEWEST_TRAIN = 16
+# Seconds of a token in training over one in a forward pass: gradients of activations, of what learns, the optimizer.
+TRAINING_OVER_FORWARD = 2.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much is done of what could be.
+
+    Attributes:
+        train: Training questions.
+        test: Test questions.
+        estimated_s: Seconds that all systems are expected to take.
+        per_question_s: Of asking one test question, with its scores.
+        per_token_s: Of training on one token.
+    """
+
+    train: int
+    test: int
+    estimated_s: float
+    per_question_s: float
+    per_token_s: float
+
+
+def choose_plan(
+    spec: CompareSpec, workload: Workload, system: RagSystem, minutes: float | None, folder: Path
+) -> Plan:
+    """As many questions as fit; what was chosen before for the same workload and systems stays.
+
+    Args:
+        spec: Resolved.
+        workload: All of it.
+        system: Frozen, with the base generator: its speed is everybody's.
+        minutes: None for all questions.
+        folder: Of the comparison; the plan is kept in it.
+
+    Raises:
+        ResourceError: Not even the fewest questions that tell something fit.
+    """
+    key = sha256_json([spec.model_dump(mode="json"), minutes, workload.sha256, workload.test_sha256])
+    path = folder / PLAN
+    if path.is_file():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["key"] == key:
+            return Plan(**stored["plan"])
+    per_question, per_token, length = _speed(system, workload)
+    arms = [one for one in spec.systems.values() for _ in (spec.seeds if one.trains else (0,))]
+    asking = per_question * len(arms)
+    training = per_token * length * sum(_passes(spec, one) for one in arms)
+    train, test = len(workload.train), len(workload.test)
+    if minutes is not None:
+        seconds = 60 * minutes
+        test = min(test, int(ASKING_SHARE * seconds / asking))
+        left = seconds - test * asking
+        train = min(train, int(left / training)) if training else train
+        if test < FEWEST_TEST or train < FEWEST_TRAIN:
+            need = (FEWEST_TEST * asking / ASKING_SHARE, FEWEST_TRAIN * training + FEWEST_TEST * asking)
+            raise ResourceError(
+                f"{minutes:g} minutes are enough for {max(train, 0)} training and {max(test, 0)} test questions",
+                fix=f"Give it {max(need) / 60:.0f} minutes at least, or compare fewer systems.",
+            )
+    plan = Plan(
+        train=train,
+        test=test,
+        estimated_s=test * asking + train * training,
+        per_question_s=per_question,
+        per_token_s=per_token,
+    )
+    write_json(path, {"key": key, "plan": asdict(plan)})
+    log.info(
+        "%d of %d training and %d of %d test questions; about %.0f minutes",
+        train, len(workload.train), test, len(workload.test), plan.estimated_s / 60,
+    )  # fmt: skip
+    return plan
+
+
+def _speed(system: RagSystem, workload: Workload) -> tuple[float, float, float]:
+    """Seconds of asking a question, seconds of training on a token, and tokens of a reading."""
+    chosen = _spread(workload.test, PROBES)
+    system.ask(chosen[0].question)  # the first pays for what is loaded on first use
+    started = time.perf_counter()
+    for one in chosen:
+        system.read(one.question, system.retrieve(one.question))
+    asking = (time.perf_counter() - started) / len(chosen)
+    tokens, seconds = 0, 0.0
+    for one in chosen:
+        ids = system.prompts.prompt(one.question, [hit.passage.content for hit in system.retrieve(one.question)]).ids
+        started = time.perf_counter()
+        answer_loss(system.generator, ids, one.answers[0] if one.answers else one.question)
+        seconds += time.perf_counter() - started
+        tokens += len(ids)
+    likelihood = seconds / len(chosen)
+    return asking + 2 * likelihood, TRAINING_OVER_FORWARD * seconds / tokens, tokens / len(chosen)
+
+
+def _spread(asked: Sequence, count: int) -> list:  # type: ignore[type-arg]
+    """Some of a sequence, from all over it."""
+    return [asked[number * len(asked) // count] for number in range(min(count, len(asked)))]
+
+
+def _passes(spec: CompareSpec, system: SystemSection) -> float:
+    """Readings that training takes of each question, in trained ones: a forward pass alone is a part of one."""
+    reference = system if spec.equal_flops is None else spec.systems[spec.equal_flops]
+    return max(_own_passes(spec, system), _own_passes(spec, reference) if _is_tuned(system) else 0.0)
+
+
+def _is_tuned(system: SystemSection) -> bool:
+    return bool(system.learns or "reader" in system.stages)
+
+
+def _own_passes(spec: CompareSpec, system: SystemSection) -> float:
+    total = spec.train.epochs if _is_tuned(system) else 0.0
+    if "retriever" in system.stages:
+        total += spec.retriever.scored / TRAINING_OVER_FORWARD
+    if "joint" in system.stages:
+        total += spec.joint.rounds * (spec.joint.passages + 1) * (1 + 1 / TRAINING_OVER_FORWARD)
+    return total

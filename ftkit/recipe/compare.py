@@ -1,0 +1,208 @@
+"""``recipe: compare``: systems side by side on one workload."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ftkit.recipe.base import ClashError, Section
+from ftkit.recipe.rag import (
+    STAGES,
+    AnswerSection,
+    CorpusSection,
+    Generator,
+    JointSection,
+    LoRAGenerator,
+    ReaderSection,
+    RetrieverSection,
+    Stage,
+)
+from ftkit.recipe.sections import ModelSection, PathText, TrainSection
+
+Retrieval = Literal["none", "lexical", "dense", "hybrid", "oracle"]
+Learns = Literal["questions", "documents"]
+Metric = Literal["exact_match", "f1", "nll", "recall_at_1", "recall_at_5", "mrr", "risk"]
+# Of these figures the lower is the better.
+LOWER_IS_BETTER = ("nll", "risk")
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+class WorkloadSection(Section):
+    """Questions: to learn from, to choose by, and to be measured on."""
+
+    train: PathText = Field(description="Questions to train on: {question, answers, document}.")
+    test: PathText = Field(description="Questions that all systems are measured on; nothing learns from them.")
+    validation: Annotated[float, Field(ge=0, lt=1)] | PathText | None = Field(
+        default=0.1, description="Held back from the training questions by document, or a file. null or 0: none."
+    )
+    max_length: int = Field(default=1024, ge=2, description="Longest prompt with its answer, in tokens.")
+    max_train: int | None = Field(default=None, ge=2, description="At most so many training questions, drawn.")
+    max_test: int | None = Field(default=None, ge=2, description="At most so many test questions, drawn.")
+
+
+class SystemSection(Section):
+    """One way of answering. Without any key: the base model, asked without passages."""
+
+    retrieval: Retrieval = Field(
+        default="none",
+        description="Where passages come from: nowhere, words (BM25), vectors, both, or (oracle) the right ones.",
+    )
+    stages: Annotated[tuple[Stage, ...], BeforeValidator(_tuple)] = Field(
+        default=(), description="What is trained of a system with passages: reader, retriever, joint."
+    )
+    learns: Annotated[tuple[Learns, ...], BeforeValidator(_tuple)] = Field(
+        default=(), description="What a system without passages is fine-tuned on: questions, documents or both."
+    )
+    generator: Generator | None = Field(default=None, description="Instead of the one that all share.")
+    passages: int | None = Field(default=None, ge=1, description="Passages given, instead of reader.passages.")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> SystemSection:
+        if self.retrieval == "none" and self.stages:
+            raise ClashError("stages need passages; without retrieval a system has learns", ("stages",))
+        if self.retrieval != "none" and self.learns:
+            raise ClashError("a system with passages has stages instead of learns", ("learns",))
+        if {"retriever", "joint"} & set(self.stages) and self.retrieval in ("lexical", "oracle"):
+            raise ClashError(
+                f"a trained retriever is not asked where passages come from {self.retrieval}", ("retrieval",)
+            )
+        if list(self.stages) != [stage for stage in STAGES if stage in self.stages]:
+            raise ClashError(f"must be some of {', '.join(STAGES)}, each once, in this order", ("stages",))
+        return self
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything learns."""
+        return bool(self.stages or self.learns)
+
+
+class ContrastSection(Section):
+    """One question that the comparison is to settle, written down before it runs."""
+
+    a: str = Field(min_length=1, description="The system that is expected to be better.")
+    b: str = Field(min_length=1, description="The system that it is held against.")
+    metric: Metric = "nll"
+
+
+# The ladder: each rung adds one thing to what stands before it.
+LADDER: dict[str, SystemSection] = {
+    "closed-book": SystemSection(),
+    "closed-book-tuned": SystemSection(learns=("questions", "documents")),
+    "bm25": SystemSection(retrieval="lexical"),
+    "dense": SystemSection(retrieval="dense"),
+    "hybrid": SystemSection(retrieval="hybrid"),
+    "oracle": SystemSection(retrieval="oracle"),
+    "reader": SystemSection(retrieval="dense", stages=("reader",)),
+    "reader-oracle": SystemSection(retrieval="oracle", stages=("reader",)),
+    "retriever": SystemSection(retrieval="dense", stages=("retriever",)),
+    "separate": SystemSection(retrieval="dense", stages=("reader", "retriever")),
+    "joint": SystemSection(retrieval="dense", stages=("reader", "joint")),
+}
+LADDER_PRIMARY = (
+    ContrastSection(a="joint", b="separate", metric="nll"),
+    ContrastSection(a="joint", b="separate", metric="recall_at_5"),
+    ContrastSection(a="joint", b="reader", metric="nll"),
+    ContrastSection(a="joint", b="reader", metric="recall_at_5"),
+    ContrastSection(a="separate", b="reader", metric="nll"),
+    ContrastSection(a="retriever", b="dense", metric="recall_at_5"),
+    ContrastSection(a="reader", b="dense", metric="nll"),
+    ContrastSection(a="reader", b="closed-book-tuned", metric="nll"),
+)
+
+
+def _systems(value: Any) -> Any:
+    """``ladder`` and names of its rungs stand for what they are."""
+    if value == "ladder":
+        return dict(LADDER)
+    if isinstance(value, (str, list, tuple)):
+        value = dict.fromkeys(_tuple(value))
+    if not isinstance(value, dict):
+        return value
+    if unknown := [str(name) for name, system in value.items() if system is None and name not in LADDER]:
+        raise ValueError(
+            f"no rung of the ladder is called {', '.join(unknown)}; there are {', '.join(LADDER)}. A system of your "
+            "own needs its settings: {retrieval: dense, stages: [reader]}"
+        )
+    return {name: LADDER[name] if system is None else system for name, system in value.items()}
+
+
+class CompareSpec(Section):
+    """Systems side by side on one workload. ``ftkit compare`` runs it."""
+
+    OBVIOUS_KEY: ClassVar[str | None] = None
+
+    version: Literal[1] = Field(default=1, description="Of the format.")
+    recipe: Literal["compare"] = "compare"
+    model: ModelSection
+    corpus: CorpusSection
+    data: WorkloadSection
+    systems: Annotated[dict[str, SystemSection], BeforeValidator(_systems)] = Field(
+        min_length=1, description="Name to system; `ladder`, or a list of its rungs, stands for those."
+    )
+    generator: Generator = LoRAGenerator()
+    retriever: RetrieverSection = RetrieverSection()
+    reader: ReaderSection = ReaderSection()
+    joint: JointSection = JointSection()
+    train: TrainSection = TrainSection()
+    answer: AnswerSection = AnswerSection()
+    equal_flops: str | None = Field(
+        default=None,
+        description="A system whose floating-point operations in training every other one with a tuned generator is "
+        "given too. null: each as the recipe says.",
+    )
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_tuple)] = Field(
+        default=(0,), min_length=1, description="Each trained system is trained once with each."
+    )
+    primary: tuple[ContrastSection, ...] | None = Field(
+        default=None, description="What is tested, with Holm's correction. null: the ladder's own, as far as they go."
+    )
+    budget: float | None = Field(
+        default=None, gt=0, description="Minutes; questions and steps are drawn down to fit. null: all there are."
+    )
+    output: str | None = Field(default=None, min_length=1, description="The folder. null: runs/compare.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            value = dict(value)
+            if isinstance(value.get("primary"), list):
+                value["primary"] = tuple(value["primary"])
+            if isinstance(value.get("generator"), str):
+                value["generator"] = {"recipe": value["generator"]}
+        return value
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> CompareSpec:
+        for number, one in enumerate(self.primary or ()):
+            for key in ("a", "b"):
+                if getattr(one, key) not in self.systems:
+                    raise ClashError(
+                        f"{getattr(one, key)!r} is none of the systems: {', '.join(self.systems)}",
+                        ("primary", str(number), key),
+                    )
+        reference = None if self.equal_flops is None else self.systems.get(self.equal_flops)
+        if self.equal_flops is not None and (reference is None or "reader" not in reference.stages):
+            raise ClashError(f"{self.equal_flops!r} is no system with the stage reader", ("equal_flops",))
+        return self
+
+    def contrasts(self) -> tuple[ContrastSection, ...]:
+        """What is tested."""
+        if self.primary is not None:
+            return self.primary
+        return tuple(one for one in LADDER_PRIMARY if {one.a, one.b} <= set(self.systems))
+
+    def resolved(self) -> CompareSpec:
+        """The same with every default that depends on the method written out."""
+        rate = self.train.learning_rate or self.generator.method.DEFAULT_LEARNING_RATE
+        return self.model_copy(
+            update={
+                "train": self.train.model_copy(update={"learning_rate": rate}),
+                "output": self.output or "runs/compare",
+                "primary": self.contrasts(),
+            }
+        )
