@@ -103,4 +103,4 @@ def ask_all(
         finder = NoPassages()
     elif retrieval == "oracle":
         finder = RightPassages(system)
-    return evaluate_rag(system, questions, cache=cache, generator=arm.name, finder=finder)
+    return evaluate_rag(system, questions, cache=cache, generator=arm.name, finder=finder, confidences=False)

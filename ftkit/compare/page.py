@@ -49,9 +49,7 @@ def write_comparison_page(path: Path, document: Mapping[str, Any]) -> None:
 def _quality(document: Mapping[str, Any]) -> Markup:
     charts: list[str | None] = []
     for name, words in CHARTS:
-        bars = [
-            _bar(system, figures[name]) for system, figures in document["systems"].items() if name in figures
-        ]
+        bars = [_bar(system, figures[name]) for system, figures in document["systems"].items() if name in figures]
         if bars:
             charts += [interval_chart(bars, title=words), note(words)]
     return section(

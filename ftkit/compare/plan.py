@@ -111,7 +111,7 @@ def _speed(system: RagSystem, workload: Workload) -> tuple[float, float, float]:
         seconds += time.perf_counter() - started
         tokens += len(ids)
     likelihood = seconds / len(chosen)
-    return asking + 2 * likelihood, TRAINING_OVER_FORWARD * seconds / tokens, tokens / len(chosen)
+    return asking + likelihood, TRAINING_OVER_FORWARD * seconds / tokens, tokens / len(chosen)
 
 
 def _spread(asked: Sequence, count: int) -> list:  # type: ignore[type-arg]

@@ -95,6 +95,7 @@ def evaluate_rag(
     cache: Path | None = None,
     generator: str = "",
     finder: Finder | None = None,
+    confidences: bool = True,
 ) -> Evaluation:
     """Ask a system every question, under its threshold.
 
@@ -104,8 +105,9 @@ def evaluate_rag(
         cache: See `ftkit.rag.measuring.measure`.
         generator: Its name, for the record.
         finder: See `ftkit.rag.measuring.measure`.
+        confidences: See there; without them there is no risk-coverage curve.
     """
-    measured = measure(system, questions, cache=cache, finder=finder)
+    measured = measure(system, questions, cache=cache, finder=finder, confidences=confidences)
     settings = {
         "index": str(system.index.folder),
         "version": system.index.version,

@@ -82,6 +82,7 @@ def measure(
     *,
     cache: Path | None = None,
     finder: Finder | None = None,
+    confidences: bool = True,
 ) -> list[Measured]:
     """Ask every question.
 
@@ -91,12 +92,14 @@ def measure(
         cache: A file to keep each answer in as it comes. Those that it holds of the same index version, generator,
             settings and question are not asked again.
         finder: Gives the passages; None for the system's own search.
+        confidences: Whether answers get one; each costs a forward pass.
 
     Raises:
         DataError: Naming every question that encoder or generator cannot read, before the first is asked.
     """
-    bare = replace(system, threshold=None, measures_confidence=gives_likelihoods(system.generator))
-    if not bare.measures_confidence:
+    likely = gives_likelihoods(system.generator)
+    bare = replace(system, threshold=None, measures_confidence=likely and confidences)
+    if not likely:
         log.warning("this generator gives no likelihoods: there is no nll and no confidence in its answers")
     _require_readable(bare, questions)
     texts = IndexTexts(system.index)
@@ -211,7 +214,7 @@ def _rank(document: str, hits: Sequence[Hit]) -> int | None:
 
 
 def _gold_loss(system: RagSystem, question: AskedQuestion, given: Sequence[Hit]) -> tuple[float | None, int]:
-    if not question.answers or not system.measures_confidence:
+    if not question.answers or not gives_likelihoods(system.generator):
         return None, 0
     prompt = system.prompts.prompt(question.question, [hit.passage.content for hit in given])
     length = system.generator.context_length
@@ -245,7 +248,7 @@ def _keys(system: RagSystem, questions: Sequence[AskedQuestion], finder: str | N
         CACHE_VERSION, str(system.index.folder.resolve()), version, made, system.encoders.sha256,
         generator_sha256(system.generator), system.mode, system.passages, system.max_new_tokens,
     ]  # fmt: skip
-    common += [] if finder is None else [finder]
+    common += [*([] if finder is None else [finder]), *([] if system.measures_confidence else ["no confidence"])]
     for question in questions:
         yield sha256_json([*common, question.question, question.answers, question.documents])
 
