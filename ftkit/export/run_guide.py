@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftkit.export.manifest import ExportManifest
+from ftkit.export.manifest import RAG, ExportManifest
 from ftkit.methods import ADAPTER_LOADERS
 
 MODEL_FOLDER = "model"
@@ -61,6 +61,8 @@ def run_guide(manifest: ExportManifest, *, needs_base: bool, has_base: bool) -> 
 
 def _last_command(kind: str, base: str) -> str:
     """What answers; of kinds that only their own engine runs, where that is told."""
+    if kind == RAG:
+        return f"ftkit rag ask tuned/{MODEL_FOLDER} --question 'What is this about?'"
     if kind in ("gguf-adapter", "onnx"):
         return f"less tuned/{MODEL_FOLDER}/README.md    # its engine's own command"
     return f"ftkit generate tuned/{MODEL_FOLDER}{base} --prompt 'Hello'"
