@@ -49,14 +49,6 @@ def build_app(
     systems = systems or {}
     served: dict[str, Target | RagSystem] = {**targets, **systems}
 
-    async def asked_body(request: Request) -> tuple[dict[str, Any], str]:
-        """The request, and the name of what is to answer it."""
-        body = await _body(request)
-        name = choose_model(body, served)[0]
-        if name in systems and request.url.path != CHAT_PATH:
-            raise refuse_other_forms(name, request.url.path)
-        return {**body, "model": name}, name
-
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
@@ -85,6 +77,21 @@ def build_app(
     async def model(name: str) -> Response:
         return JSONResponse(card(choose_model({"model": name}, served)[0]))
 
+    _add_answers(app, desk, targets, systems)
+    return Gate(app, key=key, is_private=is_private)
+
+
+def _add_answers(app: FastAPI, desk: Desk, targets: Mapping[str, Target], systems: Mapping[str, RagSystem]) -> None:
+    """The paths by which models and systems are asked."""
+
+    async def asked_body(request: Request) -> tuple[dict[str, Any], str]:
+        """The request, and the name of what is to answer it."""
+        body = await _body(request)
+        name = choose_model({"model": body.get("model")}, {**targets, **systems})[0]
+        if name in systems and request.url.path != CHAT_PATH:
+            raise refuse_other_forms(name, request.url.path)
+        return {**body, "model": name}, name
+
     @app.post(CHAT_PATH)
     async def chat(request: Request) -> Response:
         body, name = await asked_body(request)
@@ -104,8 +111,6 @@ def build_app(
         return JSONResponse(
             {"tokens": ids, "count": len(ids), "max_model_len": target.context_length, "token_strs": None}
         )
-
-    return Gate(app, key=key, is_private=is_private)
 
 
 async def _answer(request: Request, desk: Desk, asked: Asked, *, chat: bool) -> Response:

@@ -288,12 +288,14 @@ def _arguments(arguments: Any) -> Any:
 
 
 def read_number(name: str, value: Any, least: float, most: float) -> float:
+    """A field's number, both ends allowed."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise ApiError(400, f"{name}: must be a number from {least} to {most}, not {_short(value)}", param=name)
     return float(value)
 
 
 def read_integer(name: str, value: Any, *, least: int, most: int = 2**31 - 1) -> int:
+    """A field's whole number, both ends allowed."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ApiError(400, f"{name}: must be a whole number from {least} to {most}, not {_short(value)}", param=name)
     return value
