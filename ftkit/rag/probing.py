@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from ftkit.rag.likelihood import answer_loss
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.reader import REFUSAL
 
+Found = TypeVar("Found")
 PROBES = 8
 LOGIT_POSITIONS = 4  # of each question: where its answer begins, and after the first tokens of it
 QUESTION_WORDS = 24
@@ -77,7 +79,7 @@ class Probed:
 
 
 def choose_probes(asked: Sequence[AskedQuestion], index: Index, encoders: EncoderPair) -> list[Probe]:
-    """A few questions: of those asked, else made from beginnings of documents.
+    """A few questions: of those asked, else made from beginnings of documents and passages.
 
     Args:
         asked: Questions with their answers; those that the encoder cannot read are passed over.
@@ -91,13 +93,19 @@ def choose_probes(asked: Sequence[AskedQuestion], index: Index, encoders: Encode
     ]
     if fit:
         return fit[:PROBES]
-    documents = index.documents
-    step = max(1, len(documents) // PROBES)
-    return [_about(index.text(name), encoders) for name in documents[::step][:PROBES]]
+    names = _spaced(index.documents, PROBES)
+    each = -(-PROBES // len(names))  # of a few long documents, several passages
+    passages = [passage for name in names for passage in _spaced(index.passages_of(name), each)]
+    return [_about(passage.text, encoders) for passage in passages[:PROBES]]
+
+
+def _spaced(found: Sequence[Found], count: int) -> list[Found]:
+    """As many, from the first on and evenly spaced."""
+    return list(found[:: max(1, len(found) // count)][:count])
 
 
 def _about(text: str, encoders: EncoderPair) -> Probe:
-    """A question made from a document's heading or first sentence, in as many words as the encoder reads."""
+    """A question made from a heading or first sentence, in as many words as the encoder reads."""
     lines = [line.strip("#*=- \t") for line in text.splitlines()]
     first = next((line for line in lines if line), "this")
     words = first.split(". ")[0].split()[:QUESTION_WORDS]
