@@ -82,9 +82,10 @@ ORDER = {
         "world.write", "world.closed", "world",
         "encoder", "passage", "fusion", "lexical", "schema", "settings", "exported", "vectors", "store", "soundness",
         "growth", "index", "reader", "likelihood", "threshold", "answering", "opening", "objectives", "questions",
-        "blame", "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries", "evaluation_page", "updates",
-        "training", "mining", "raft", "readings", "learning", "building", "joint", "run",
-        "snapshot", "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting", "bundling", "",
+        "blame", "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries", "evaluation_page",
+        "updates", "training", "mining", "raft", "readings", "learning", "building", "joint", "run",
+        "snapshot", "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
+        "bundling", "",
     ],
     "serve": ["names", "listen", "wire", "cited", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip

@@ -20,10 +20,10 @@ from ftkit.pipeline.target import open_target
 from ftkit.rag import exporting, proving
 from ftkit.rag.bundling import verify
 from ftkit.rag.document import Document
-from ftkit.rag.export_process import read
 from ftkit.rag.exporting import export_rag
 from ftkit.rag.index import Index, create_index
-from ftkit.rag.opening import index_folder, open_encoders, open_system
+from ftkit.rag.opening import index_documents, index_folder, open_encoders, open_system
+from ftkit.rag.rereading import reread
 from ftkit.rag.run import run_rag
 from ftkit.rag.settings import AnsweringDefaults, write_defaults
 from ftkit.rag.snapshot import copy_index
@@ -60,13 +60,8 @@ def exported(index):
 def run(tmp_path_factory, tiny_llama, tiny_encoder):
     """A run with an adapter as generator, and an encoder of its own for questions."""
     folder = tmp_path_factory.mktemp("run")
-    values = shed_recipe(
-        write_shed(folder / "shed"),
-        tiny_llama,
-        tiny_encoder,
-        output=str(folder / "run"),
-        stages=("reader", "retriever"),
-    )
+    shed, stages = write_shed(folder / "shed"), ("reader", "retriever")
+    values = shed_recipe(shed, tiny_llama, tiny_encoder, output=str(folder / "run"), stages=stages)
     return run_rag(RagRecipe.model_validate(values), quiet=True).folder
 
 
@@ -81,13 +76,13 @@ def here(monkeypatch, tmp_path):
     """Exports are reread in this very process, where what is tested is how they are judged."""
 
     @contextlib.contextmanager
-    def reread(job, _):
+    def within(job, _):
         out = tmp_path / "reread"
         out.mkdir(exist_ok=True)
-        read(job, out)
+        reread(job, out)
         yield out
 
-    monkeypatch.setattr(proving, "read_alone", reread)
+    monkeypatch.setattr(proving, "read_alone", within)
 
 
 def failed(folder):
@@ -438,3 +433,31 @@ def test_encoders_of_an_export_are_its_own(exported):
 
     assert pair.document.found.folder == (exported / "encoder").resolve()
     assert read_manifest(exported).notes["encoder"]["sha256"] == pair.sha256
+
+
+def test_a_run_as_generator_leaves_as_its_adapter_with_the_threshold_in_force(run, tmp_path, tiny_encoder, here):
+    documents = run.with_name("shed") / "docs"
+    index_documents([documents], tmp_path / "index", encoder=str(tiny_encoder), generator=str(run / "reader"))
+    keep_threshold(tmp_path / "index", 0.0)
+    export_rag(tmp_path / "index", tmp_path / "out", quiet=True)
+
+    assert read_manifest(tmp_path / "out").notes["generator"]["kind"] == "adapter"
+    assert answered(tmp_path / "out") == answered(tmp_path / "index")
+    assert answered(tmp_path / "out")[1] is True
+
+
+def test_a_threshold_of_another_generator_is_not_taken_along(index, tmp_path, here):
+    own = Path(shutil.copytree(index, tmp_path / "index"))
+    values = json.loads((own / "answering.json").read_text())
+    (own / "answering.json").write_text(json.dumps(values | {"generator": "0" * 64, "threshold": 0.0}))
+    export_rag(own, tmp_path / "out", quiet=True)
+
+    assert not (tmp_path / "out" / "index" / "answering.json").exists()
+    assert open_system(tmp_path / "out").threshold is None
+
+
+def test_questions_of_an_index_come_from_its_documents(exported):
+    probes = json.loads((exported / "verification" / "probes.json").read_text())["probes"]
+
+    assert len(probes) == 8
+    assert probes[0] == {"question": "What about The axe is green2?", "gold": "The axe is green2."}
