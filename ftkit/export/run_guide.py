@@ -31,7 +31,7 @@ def run_guide(manifest: ExportManifest, *, needs_base: bool, has_base: bool) -> 
     """
     base = " --base FOLDER" if needs_base and not has_base else ""
     lines = [
-        f"# {manifest.base['name']}, tuned with {manifest.recipe} ({manifest.kind})", "",
+        f"# {_title(manifest)}", "",
         "On a machine with ftkit and no network (`BUNDLE` is the archive's file):", "", "```sh",
         "ftkit unbundle BUNDLE -o tuned",
         f"ftkit verify tuned/{MODEL_FOLDER}{base}",
@@ -57,6 +57,12 @@ def run_guide(manifest: ExportManifest, *, needs_base: bool, has_base: bool) -> 
         "and data, and BUNDLE.json every file with its SHA-256.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _title(manifest: ExportManifest) -> str:
+    if manifest.kind == RAG:
+        return f"Answers from documents, by {manifest.base['name']}"
+    return f"{manifest.base['name']}, tuned with {manifest.recipe} ({manifest.kind})"
 
 
 def _last_command(kind: str, base: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -202,7 +203,7 @@ def _manifest(place: Path, system: RagSystem, index: Index, generator: Generator
                 "threshold": system.threshold,
             },
         },
-        versions=library_versions(),
+        versions=library_versions() | {"sentence-transformers": importlib.metadata.version("sentence-transformers")},
     )
 
 

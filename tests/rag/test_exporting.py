@@ -382,7 +382,8 @@ def test_a_bundle_has_the_same_bytes_twice_and_is_verified_as_it_is(exported, tm
     assert json.loads(outcome.out)["checks"][0]["name"] == "bundle"
     assert ftkit("unbundle", tmp_path / "one.tar.gz", "-o", tmp_path / "there", "-q").code == 0
     assert answered(tmp_path / "there" / "model") == answered(exported)
-    assert "ftkit rag ask tuned/model" in (tmp_path / "there" / "run.md").read_text()
+    guide = (tmp_path / "there" / "run.md").read_text()
+    assert "# Answers from documents, by llama\n" in guide and "ftkit rag ask tuned/model" in guide
 
 
 def test_an_index_can_be_bundled_at_once(index, tmp_path, here):
