@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ftkit.api import Run, check, open_run, resume, run, selftest
     from ftkit.errors import FtkitError
     from ftkit.methods import load_adapter
-    from ftkit.pipeline.bundling import Packing, bundle, unbundle, verify
+    from ftkit.pipeline.bundling import Packing, unbundle
     from ftkit.pipeline.combining import Combined, combine
     from ftkit.pipeline.data_view import DataView, open_data
     from ftkit.pipeline.endpoint import verify_endpoint
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ftkit.pipeline.selftest import Selftest
     from ftkit.pipeline.target import Target, open_target
     from ftkit.rag.answering import RagSystem
+    from ftkit.rag.bundling import bundle, verify
+    from ftkit.rag.exporting import export_rag
     from ftkit.rag.opening import index_documents
     from ftkit.rag.opening import open_system as open_rag
     from ftkit.rag.run import resume_rag, run_rag
@@ -57,8 +59,8 @@ _HOMES = {
     "DataView": "ftkit.pipeline.data_view",
     "open_target": "ftkit.pipeline.target",
     "Target": "ftkit.pipeline.target",
-    "verify": "ftkit.pipeline.bundling",
-    "bundle": "ftkit.pipeline.bundling",
+    "verify": "ftkit.rag.bundling",
+    "bundle": "ftkit.rag.bundling",
     "unbundle": "ftkit.pipeline.bundling",
     "Packing": "ftkit.pipeline.bundling",
     "push": "ftkit.pipeline.pushing",
@@ -82,15 +84,16 @@ _HOMES = {
     "index_documents": "ftkit.rag.opening",
     "open_rag": "ftkit.rag.opening:open_system",
     "RagSystem": "ftkit.rag.answering",
+    "export_rag": "ftkit.rag.exporting",
     "closed_world": "ftkit.rag.world",
 }
 
 __all__ = [
     "AdapterRecipe", "Combined", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "Packing", "PrefixRecipe",
     "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe", "Run", "Selftest", "Target", "bundle", "check",
-    "closed_world", "combine", "index_documents", "load_adapter", "load_rag_recipe", "load_recipe", "open_data",
-    "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run", "run_rag", "selftest", "unbundle",
-    "verify", "verify_endpoint",
+    "closed_world", "combine", "export_rag", "index_documents", "load_adapter", "load_rag_recipe", "load_recipe",
+    "open_data", "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run", "run_rag", "selftest",
+    "unbundle", "verify", "verify_endpoint",
 ]  # fmt: skip
 
 

@@ -80,16 +80,18 @@ ORDER = {
         "world.draw", "world.names", "world.values", "world.wording", "world.companies", "world.places",
         "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
         "world.write", "world.closed", "world",
-        "encoder", "passage", "fusion", "lexical", "schema", "settings", "vectors", "store", "soundness", "growth",
-        "index", "reader", "likelihood", "threshold", "answering", "opening", "objectives", "questions", "blame",
-        "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries", "evaluation_page", "updates",
-        "training", "mining", "raft", "readings", "learning", "building", "joint", "run", "",
+        "encoder", "passage", "fusion", "lexical", "schema", "settings", "exported", "vectors", "store", "soundness",
+        "growth", "index", "reader", "likelihood", "threshold", "answering", "opening", "objectives", "questions",
+        "blame", "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries", "evaluation_page",
+        "updates", "training", "mining", "raft", "readings", "learning", "building", "joint", "run",
+        "snapshot", "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
+        "bundling", "",
     ],
     "compare": [
         "workload", "arms", "work", "plan", "training", "asking", "figures", "contrasts", "document", "page", "run",
         "",
     ],
-    "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
+    "serve": ["names", "listen", "wire", "cited", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip
 
 LONG_FILES: dict[str, str] = {

@@ -11,7 +11,10 @@ from ftkit.cli.output import Json, Quiet, print_json
 from ftkit.errors import UsageError
 
 _Source = Annotated[
-    Path, typer.Argument(help="A finished run folder; with --bundle or --push also an export folder.", metavar="RUN")
+    Path,
+    typer.Argument(
+        help="A finished run folder, or an index; with --bundle or --push also an export folder.", metavar="RUN"
+    ),
 ]
 _Kind = Annotated[str | None, typer.Option("--to", help="The kind; `ftkit recipes methods` lists those there are.")]
 _Output = Annotated[Path | None, typer.Option("-o", "--output", help="A new folder; with --bundle a new file.")]
@@ -65,7 +68,7 @@ def export(  # noqa: PLR0913 - a parameter an option
         raise UsageError("--checkpoint: a bundle is made of an export", fix="Export first, then bundle that folder.")
     if bundle:
         from ftkit.pipeline.bundling import Packing
-        from ftkit.pipeline.bundling import bundle as write
+        from ftkit.rag.bundling import bundle as write
 
         packing = Packing(with_base=with_base, base=base, data_licence=data_licence, key=sign)
         archive = _required(output, "-o FILE.tar")
@@ -80,15 +83,27 @@ def export(  # noqa: PLR0913 - a parameter an option
 
         require_repository(push)
     if push is None or kind is not None or output is not None:
-        from ftkit.pipeline.exporting import export_run
-
-        folder, wanted = _required(output, "-o FOLDER"), _required(kind, "--to KIND")
-        verification = export_run(source, wanted, folder, dtype=dtype, checkpoint=checkpoint, quiet=quiet)
+        folder = _required(output, "-o FOLDER")
+        verification = _export(source, folder, kind, dtype=dtype, checkpoint=checkpoint, quiet=quiet)
         outcome = verification.to_dict()
     outcome = {"path": str(folder), **outcome}
     if push is not None:
         outcome["push"] = upload(folder, push, public=public, quiet=quiet)
     _print(outcome, outcome["push"]["url"] if push is not None else folder, as_json=as_json)
+
+
+def _export(source: Path, folder: Path, kind: str | None, *, dtype: str, checkpoint: str, quiet: bool) -> Any:
+    from ftkit.rag.opening import is_rag_place
+
+    if is_rag_place(source):
+        from ftkit.rag.bundling import require_rag_options
+        from ftkit.rag.exporting import export_rag
+
+        require_rag_options(source, kind, dtype=dtype, checkpoint=checkpoint)
+        return export_rag(source, folder, quiet=quiet)
+    from ftkit.pipeline.exporting import export_run
+
+    return export_run(source, _required(kind, "--to KIND"), folder, dtype=dtype, checkpoint=checkpoint, quiet=quiet)
 
 
 def _require_sense(for_archives: set[str], bundle: bool, push: str | None, public: bool) -> None:

@@ -13,7 +13,8 @@ from ftkit.cli.output import Json, Quiet, print_json
 
 def serve(
     models: Annotated[
-        list[str], typer.Argument(help="DIR or NAME=DIR: an export, a run or a model; several adapters of one base.")
+        list[str],
+        typer.Argument(help="DIR or NAME=DIR: an export, a run, a model or an index; several adapters of one base."),
     ],
     engine: Annotated[str, typer.Option(help="auto, ftkit, transformers, vllm or llama-cpp.")] = "auto",
     program: Annotated[

@@ -61,7 +61,7 @@ def verify(  # noqa: PLR0913 - a parameter an option
         if value is not None:
             raise UsageError(f"{option} is for servers", fix="Name one with --endpoint URL.")
     from ftkit.notices import show_notices
-    from ftkit.pipeline.bundling import verify as check
+    from ftkit.rag.bundling import verify as check
 
     show_notices(quiet=quiet)
     outcome = check(folder, base=base, public_key=public_key)

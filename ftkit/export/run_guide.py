@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftkit.export.manifest import ExportManifest
+from ftkit.export.manifest import RAG, ExportManifest
 from ftkit.methods import ADAPTER_LOADERS
 
 MODEL_FOLDER = "model"
@@ -31,7 +31,7 @@ def run_guide(manifest: ExportManifest, *, needs_base: bool, has_base: bool) -> 
     """
     base = " --base FOLDER" if needs_base and not has_base else ""
     lines = [
-        f"# {manifest.base['name']}, tuned with {manifest.recipe} ({manifest.kind})", "",
+        f"# {_title(manifest)}", "",
         "On a machine with ftkit and no network (`BUNDLE` is the archive's file):", "", "```sh",
         "ftkit unbundle BUNDLE -o tuned",
         f"ftkit verify tuned/{MODEL_FOLDER}{base}",
@@ -59,8 +59,16 @@ def run_guide(manifest: ExportManifest, *, needs_base: bool, has_base: bool) -> 
     return "\n".join(lines)
 
 
+def _title(manifest: ExportManifest) -> str:
+    if manifest.kind == RAG:
+        return f"Answers from documents, by {manifest.base['name']}"
+    return f"{manifest.base['name']}, tuned with {manifest.recipe} ({manifest.kind})"
+
+
 def _last_command(kind: str, base: str) -> str:
     """What answers; of kinds that only their own engine runs, where that is told."""
+    if kind == RAG:
+        return f"ftkit rag ask tuned/{MODEL_FOLDER} --question 'What is this about?'"
     if kind in ("gguf-adapter", "onnx"):
         return f"less tuned/{MODEL_FOLDER}/README.md    # its engine's own command"
     return f"ftkit generate tuned/{MODEL_FOLDER}{base} --prompt 'Hello'"

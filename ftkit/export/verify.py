@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from ftkit.export.checks import (
 )
 from ftkit.export.engine_tokens import engine_texts
 from ftkit.export.limits import LIMITS
-from ftkit.export.manifest import VERIFY, ExportManifest, read_manifest
+from ftkit.export.manifest import RAG, VERIFY, ExportManifest, read_manifest
 from ftkit.export.measure import Artefact, measure
 from ftkit.export.probes import Probes
 from ftkit.export.targets import TARGETS
@@ -72,21 +73,37 @@ def verify_export(folder: Path, *, base: Path | None = None) -> Verification:
         ModelError: An adapter's base model is not to be found.
         MissingPartError: The engine that it is for, or what its reader needs, is not installed.
     """
+    outcome = conclude(check_export(folder, base=base))
+    keep_outcome(folder, outcome)
+    return outcome
+
+
+def check_export(folder: Path, *, base: Path | None = None) -> list[Check]:
+    """The checks of `verify_export`; nothing is written."""
     manifest = read_manifest(folder)
+    if manifest.kind == RAG:
+        raise VerificationError(f"{folder}: is a whole RAG system", fix="Check it with: ftkit verify DIR")
     TARGETS[manifest.kind].require_parts(manifest.kind)
     checks = [check_files(folder, manifest)]
     found = None
     if TARGETS[manifest.kind].on_base:
         found = find_export_base(folder, manifest, base)
         checks.append(check_base(found, manifest))
-    checks += _check_behaviour(folder, manifest, found)
-    outcome = Verification(passed=all(check.passed for check in checks), checks=tuple(checks))
+    return checks + _check_behaviour(folder, manifest, found)
+
+
+def conclude(checks: Sequence[Check]) -> Verification:
+    """Passed if all of them did."""
+    return Verification(passed=all(check.passed for check in checks), checks=tuple(checks))
+
+
+def keep_outcome(folder: Path, outcome: Verification) -> None:
+    """Write verify.json; a read-only medium can still be verified."""
     try:
         write_json(folder / VERIFY, outcome.to_dict())
     except OSError as error:
-        if error.errno not in READ_ONLY:  # a read-only medium can still be verified
+        if error.errno not in READ_ONLY:
             raise
-    return outcome
 
 
 def _check_behaviour(folder: Path, manifest: ExportManifest, base: BaseModel | None) -> list[Check]:

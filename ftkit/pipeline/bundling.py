@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from ftkit.export.archive import Archive, Content, compression_of, write_archive
 from ftkit.export.base import BASE_FOLDER, find_export_base
 from ftkit.export.checks import Check
 from ftkit.export.licensing import NOT_STATED, Terms, describe_source, terms_files
-from ftkit.export.manifest import MANIFEST, ExportManifest, read_manifest
+from ftkit.export.manifest import MANIFEST, RAG, ExportManifest, read_manifest
 from ftkit.export.run_guide import MODEL_FOLDER, run_guide
 from ftkit.export.sbom import make_sbom
 from ftkit.export.signing import require_signed, require_signing, sign, signature_of
@@ -142,7 +142,7 @@ def _export_of(
 def _pack(export: Path, run: RunFolder | None, file: Path, how: Packing) -> Archive:
     """Gather everything by its name in the archive, and write it."""
     manifest, proof = require_verified(export)
-    needs_base = TARGETS[manifest.kind].on_base
+    needs_base = manifest.kind != RAG and TARGETS[manifest.kind].on_base  # a whole system holds its base
     if how.with_base and not needs_base:
         raise UsageError(f"{manifest.kind} exports need no base model", fix="Leave out --with-base.")
     base = _base_to_pack(export, manifest, how) if needs_base and how.with_base is not False else None
@@ -150,7 +150,7 @@ def _pack(export: Path, run: RunFolder | None, file: Path, how: Packing) -> Arch
     guide = run_guide(manifest, needs_base=needs_base, has_base=base is not None)
     content: dict[str, Content] = {
         **{f"{MODEL_FOLDER}/{name}": export / name for name in (*manifest.files, MANIFEST)},
-        **({} if base is None else {f"{BASE_FOLDER}/{path.name}": path for path in _base_files(base)}),
+        **({} if base is None else {f"{BASE_FOLDER}/{path.name}": path for path in base_files(base)}),
         **terms_files(manifest, terms),
         "run.md": guide.encode(),
         "sbom.cdx.json": to_json(make_sbom(manifest, terms)).encode(),
@@ -179,7 +179,7 @@ def _base_to_pack(export: Path, manifest: ExportManifest, how: Packing) -> BaseM
     return base
 
 
-def _base_files(base: BaseModel) -> list[Path]:
+def base_files(base: BaseModel) -> list[Path]:
     """What a text model needs of a folder that may hold anything; links are followed, as the hub's cache has them."""
     found = {path for pattern in HUB_PATTERNS for path in base.folder.glob(pattern) if path.is_file()}
     return sorted(found | set(licence_files(base.folder)))
@@ -235,13 +235,20 @@ def unbundle(file: str | Path, folder: str | Path, *, public_key: str | Path | N
         return unpack(archive, partial)
 
 
-def verify(path: str | Path, *, base: str | Path | None = None, public_key: str | Path | None = None) -> Verification:
+def verify(
+    path: str | Path,
+    *,
+    base: str | Path | None = None,
+    public_key: str | Path | None = None,
+    check: Callable[..., Verification] = verify_export,
+) -> Verification:
     """Check an export folder, or a bundle as it is, in a temporary folder.
 
     Args:
         path: An export folder, or a bundle's file.
         base: Folder with an adapter's base model; None to look for it, in a bundle first.
         public_key: Of a bundle's signer; None not to check a signature.
+        check: Checks one folder, as `ftkit.export.verify.verify_export` does with the kinds that it knows.
 
     Raises:
         UsageError: There is no such file, or a key is given for a folder.
@@ -252,7 +259,7 @@ def verify(path: str | Path, *, base: str | Path | None = None, public_key: str 
     if not place.is_file():
         if public_key is not None:
             raise UsageError(f"{place}: only bundles are signed", fix="Name the file, or leave out --public-key.")
-        return verify_export(place, base=named)
+        return check(place, base=named)
     signed = [] if public_key is None else [Check(name="signature", passed=True, detail=f"by {public_key}")]
     if public_key is not None:
         require_signed(place, Path(public_key))
@@ -260,6 +267,6 @@ def verify(path: str | Path, *, base: str | Path | None = None, public_key: str 
         log.info("%s is signed; --public-key KEY checks that", place)
     with tempfile.TemporaryDirectory(prefix="ftkit-bundle-") as scratch:
         index = unpack(place, Path(scratch))
-        outcome = verify_export(Path(scratch) / MODEL_FOLDER, base=named)
+        outcome = check(Path(scratch) / MODEL_FOLDER, base=named)
     unpacked = Check(name="bundle", passed=True, value=len(index["files"]))
     return replace(outcome, checks=(*signed, unpacked, *outcome.checks))

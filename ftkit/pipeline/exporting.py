@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -250,13 +250,17 @@ def load_trained(session: Session, folder: RunFolder, checkpoint: Path | None = 
     return model.eval()
 
 
-def prove(folder: Path) -> Verification:
+def prove(folder: Path, *, check: Callable[[Path], Verification] = verify_export) -> Verification:
     """Verify an export, and say what was found.
+
+    Args:
+        folder: Of the export.
+        check: Verifies it.
 
     Raises:
         VerificationError: It does not behave like the live model; it is left for inspection.
     """
-    outcome = verify_export(folder)
+    outcome = check(folder)
     log_outcome(outcome)
     if not outcome.passed:
         raise VerificationError(_failure_text(folder, outcome), fix="See its verify.json. Do not deploy it.")

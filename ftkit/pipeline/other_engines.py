@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ftkit.errors import MissingPartError, UsageError
-from ftkit.export.manifest import ExportManifest
+from ftkit.export.manifest import RAG, ExportManifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,11 @@ def refuse_other_engine(folder: Path, manifest: ExportManifest) -> NoReturn:
         MissingPartError: An engine that is not transformers; with its command.
         UsageError: Nobody that is known here.
     """
+    if manifest.kind == RAG:
+        raise UsageError(
+            f"{folder}: is a whole RAG system, which answers from its documents",
+            fix=f"Ask it with `ftkit rag ask {folder} --question TEXT`, or serve it with `ftkit serve {folder}`.",
+        )
     if manifest.kind not in OTHER_ENGINES:
         raise UsageError(
             f"{folder}: exports of kind {manifest.kind!r} cannot be loaded here", fix="Use a matching ftkit."

@@ -179,7 +179,8 @@ def open_target(name: str, *, base: str | Path | None = None) -> Target:
     """
     path = Path(name)
     is_export = (path / MANIFEST).is_file() and not RunFolder(path).is_run()
-    if base is not None and not (is_export and TARGETS[read_manifest(path).kind].on_base):
+    kind = read_manifest(path).kind if is_export else None
+    if base is not None and not (kind in TARGETS and TARGETS[kind].on_base):
         raise UsageError(f"{name}: is not an adapter export, so it takes no --base", fix="Leave it out.")
     if RunFolder(path).is_run():
         return _open_run(RunFolder(path))

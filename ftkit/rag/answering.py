@@ -64,6 +64,7 @@ class CitedAnswer:
         tokens: Generated.
         finish_reason: ``stop`` or ``length``.
         question: That was asked.
+        prompt_tokens: What the generator was given, in its tokens.
         confidence: See `ftkit.rag.threshold`; None where the generator said that it does not know, and where it was
             not asked for.
     """
@@ -76,6 +77,7 @@ class CitedAnswer:
     finish_reason: str
     question: str = ""
     confidence: float | None = None
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,16 +186,19 @@ class RagSystem:
         without = self._generate(self.prompts.prompt(question, []).ids)
         return answer, Why(without=without.text, hits=tuple(hits), given=len(answer.citations))
 
-    def read(self, question: str, hits: Sequence[Hit], retrieve_s: float = 0.0) -> CitedAnswer:
+    def read(
+        self, question: str, hits: Sequence[Hit], retrieve_s: float = 0.0, *, max_new_tokens: int | None = None
+    ) -> CitedAnswer:
         """Answer from passages that were found before.
 
         Args:
             question: Not empty.
             hits: Best first; those that there is no room for are left out, the worst first, and are not cited.
             retrieve_s: Seconds that finding them took.
+            max_new_tokens: Longest answer, below the system's own; None for that.
         """
         prompt = self.prompts.prompt(question, [hit.passage.content for hit in hits])
-        said = self._generate(prompt.ids)
+        said = self._generate(prompt.ids, max_new_tokens)
         refused = is_refusal(said.text)
         confidence = None if refused else self._confidence(prompt.ids, said)
         abstained = refused or is_withheld(confidence, self.threshold)
@@ -206,6 +211,7 @@ class RagSystem:
             finish_reason=said.finish_reason,
             question=question,
             confidence=confidence,
+            prompt_tokens=len(prompt.ids),
         )
 
     def _confidence(self, ids: list[int], said: Answer) -> float | None:
@@ -213,7 +219,7 @@ class RagSystem:
             return None
         return -answer_loss(self.generator, ids, said.text, ended=said.finish_reason == "stop").mean
 
-    def _generate(self, ids: list[int]) -> Answer:
+    def _generate(self, ids: list[int], max_new_tokens: int | None = None) -> Answer:
         target = self.generator
         if target.choose is not None:
             target.choose()
@@ -222,7 +228,7 @@ class RagSystem:
             [ids],
             target.tokenizer,
             stop_token_ids=target.stop_token_ids,
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=max_new_tokens or self.max_new_tokens,
             pads_prompts=target.pads_prompts,
         )
         return answers[0]

@@ -18,6 +18,7 @@ from ftkit.files import folder_lock, new_folder, require_empty
 from ftkit.rag import store
 from ftkit.rag.document import Document
 from ftkit.rag.encoder import EncoderPair
+from ftkit.rag.exported import export_of_index
 from ftkit.rag.fusion import fuse
 from ftkit.rag.growth import Change, Growth
 from ftkit.rag.lexical import TOKENIZERS, search_words
@@ -47,7 +48,9 @@ class Index:
     def __init__(self, folder: str | Path, *, read_only: bool = False) -> None:
         self.folder = Path(folder)
         self.settings = read_settings(self.folder)
-        self.read_only = read_only or not os.access(self.folder, os.W_OK)
+        # An export stays as it was verified.
+        self._export = export_of_index(self.folder)
+        self.read_only = read_only or self._export is not None or not os.access(self.folder, os.W_OK)
         self._database = open_database(self.folder, read_only=self.read_only)
         self._vectors = VectorFile(self.folder / VECTORS, self.settings.width)
         self._lock = threading.RLock()
@@ -275,6 +278,11 @@ class Index:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Growth]:
+        if self._export is not None:
+            raise OutputError(
+                f"{self._export}: is an export, which stays as it was verified",
+                fix="Change the index that it was exported from, and export again.",
+            )
         if self.read_only:
             raise OutputError(f"{self.folder}: cannot be written to", fix="Work on a copy of it.")
         with folder_lock(self.folder), self._lock, damage_named(self.folder):

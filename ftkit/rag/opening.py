@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ftkit.errors import DataError
+from ftkit.export.base import BASE_FOLDER
 from ftkit.models.find import fetch_from_hub
 from ftkit.models.find_encoder import find_encoder
 from ftkit.models.known import KNOWN_MODELS
@@ -15,6 +16,7 @@ from ftkit.pipeline.target import Target, open_target
 from ftkit.rag.answering import RagSystem
 from ftkit.rag.corpus import read_documents
 from ftkit.rag.encoder import Encoder, EncoderPair
+from ftkit.rag.exported import INDEX, export_of_index, is_rag_export, require_own_parts
 from ftkit.rag.growth import Change
 from ftkit.rag.index import Index, create_index
 from ftkit.rag.lexical import Words
@@ -145,12 +147,38 @@ def beside(folder: Path, name: str) -> str:
 
 
 def index_folder(place: str | Path) -> Path:
-    """The index of a RAG run, or the folder itself."""
+    """The index of a RAG run or of an export, or the folder itself.
+
+    Raises:
+        DataError: The run has none yet.
+        VerificationError: The export's index names what is no part of it.
+    """
     path = Path(place)
-    return path / "index" if (path / "rag.json").is_file() else path
+    if is_rag_export(path):
+        require_own_parts(path, read_settings(path / INDEX))
+        return path / INDEX
+    if not (path / "rag.json").is_file():
+        return path
+    if not (path / INDEX / SETTINGS).is_file():
+        raise DataError(f"{path}: is a run that has no index yet", fix=f"Finish it with: ftkit resume {path}")
+    return path / INDEX
 
 
-def _generator_of(folder: Path, name: str) -> str:
+def is_rag_place(place: str | Path) -> bool:
+    """Whether a folder is an index, a RAG run, or the export of either."""
+    path = Path(place)
+    return (path / SETTINGS).is_file() or (path / "rag.json").is_file() or is_rag_export(path)
+
+
+def _open_generator(folder: Path, name: str) -> Target:
+    """The index's own. In an export an adapter's base stands beside it, and no other is looked for."""
+    place = generator_of(folder, name)
+    beside_it = Path(place).parent / BASE_FOLDER
+    needs_base = export_of_index(folder) is not None and (Path(place) / "adapter_config.json").is_file()
+    return open_target(place, base=beside_it if needs_base else None)
+
+
+def generator_of(folder: Path, name: str) -> str:
     """What an index names, if it is on this machine."""
     found = beside(folder, name)
     is_hub_id = found not in KNOWN_MODELS and not os.path.isdir(found) and found.count("/") == 1  # noqa: PTH112
@@ -173,7 +201,7 @@ def open_system(
     """An index ready to be asked.
 
     Args:
-        folder: Of the index, or of a RAG run.
+        folder: Of the index, of a RAG run, or of an export of either.
         generator: A run, an export or a model; None for the index's own.
         mode: How passages are searched for; None, as below, for what the index says.
         passages: How many the generator is given at most.
@@ -185,7 +213,7 @@ def open_system(
     passages = usual.passages if passages is None else passages
     index = Index(path)
     encoders = open_encoders(path)
-    target = open_target(generator or _generator_of(path, index.settings.generator))
+    target = open_target(generator) if generator else _open_generator(path, index.settings.generator)
     return RagSystem(
         index=index,
         encoders=encoders,

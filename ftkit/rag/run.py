@@ -84,7 +84,7 @@ def run_rag(recipe: RagRecipe, *, quiet: bool = False, known: Sequence[Path] = (
     if is_rag_run(folder):
         raise OutputError(f"{folder}: is a run already", fix=f"Go on with it: ftkit resume {folder}")
     require_empty(folder)
-    train, held = _questions(recipe)
+    train, held = run_questions(recipe)
     corpus = _corpus(recipe)
     facts = _identity(recipe, train, held, corpus)
     with folder_lock(folder):
@@ -114,7 +114,7 @@ def resume_rag(path: str | Path, *, quiet: bool = False, known: Sequence[Path] =
     with folder_lock(folder):
         remove_partials(folder)
         recipe = load_rag_recipe(folder / "recipe.yaml", [f"output={folder}"])
-        train, held = _questions(recipe)
+        train, held = run_questions(recipe)
         corpus = _corpus(recipe)
         before = json.loads((folder / MARK).read_text(encoding="utf-8"))
         now = _identity(recipe, train, held, corpus)
@@ -141,7 +141,7 @@ def _identity(
     }
 
 
-def _questions(recipe: RagRecipe) -> tuple[list[AskedQuestion], list[AskedQuestion]]:
+def run_questions(recipe: RagRecipe) -> tuple[list[AskedQuestion], list[AskedQuestion]]:
     """Training and held-back questions; no document is on both sides of a fraction."""
     asked = read_questions(recipe.data.train)
     validation = recipe.data.validation

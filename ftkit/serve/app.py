@@ -15,25 +15,39 @@ from starlette.exceptions import HTTPException
 
 from ftkit.evaluate.generation import Answer
 from ftkit.pipeline.target import Target
+from ftkit.rag.answering import RagSystem
+from ftkit.serve.cited import CitedRequest, read_question, refuse_other_forms
 from ftkit.serve.desk import Desk
 from ftkit.serve.documents import Documents, error_document, event
 from ftkit.serve.gate import Gate
 from ftkit.serve.wire import ApiError, Asked, choose_model, read_chat, read_completion, read_tokenize
+from ftkit.serve.wire import Request as CanBeAnswered
 
 MAX_BODY_BYTES = 16 << 20
+CHAT_PATH = "/v1/chat/completions"
+EVENTS = "text/event-stream"
 CLIENT_GONE = 499  # nobody reads it; the log does
 log = logging.getLogger("ftkit")
 
 
-def build_app(targets: Mapping[str, Target], *, key: str | None = None, is_private: bool = True) -> Gate:
+def build_app(
+    targets: Mapping[str, Target],
+    *,
+    systems: Mapping[str, RagSystem] | None = None,
+    key: str | None = None,
+    is_private: bool = True,
+) -> Gate:
     """Make the ASGI app.
 
     Args:
         targets: Ready to answer, by the name that clients use.
+        systems: The same, that answer questions from documents.
         key: That clients must send; None for none.
         is_private: Whether only this machine is to reach it.
     """
     desk, started = Desk(), int(time.time())
+    systems = systems or {}
+    served: dict[str, Target | RagSystem] = {**targets, **systems}
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -47,7 +61,8 @@ def build_app(targets: Mapping[str, Target], *, key: str | None = None, is_priva
     app.add_exception_handler(Exception, _as_document)
 
     def card(name: str) -> dict[str, Any]:
-        length = targets[name].context_length
+        one = served[name]
+        length = (one.generator if isinstance(one, RagSystem) else one).context_length
         return {"id": name, "object": "model", "created": started, "owned_by": "ftkit", "max_model_len": length}
 
     @app.get("/health")
@@ -56,47 +71,83 @@ def build_app(targets: Mapping[str, Target], *, key: str | None = None, is_priva
 
     @app.get("/v1/models")
     async def models() -> Response:
-        return JSONResponse({"object": "list", "data": [card(name) for name in targets]})
+        return JSONResponse({"object": "list", "data": [card(name) for name in served]})
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
-        return JSONResponse(card(choose_model({"model": name}, targets)[0]))
+        return JSONResponse(card(choose_model({"model": name}, served)[0]))
 
-    @app.post("/v1/chat/completions")
+    _add_answers(app, desk, targets, systems)
+    return Gate(app, key=key, is_private=is_private)
+
+
+def _add_answers(app: FastAPI, desk: Desk, targets: Mapping[str, Target], systems: Mapping[str, RagSystem]) -> None:
+    """The paths by which models and systems are asked."""
+
+    async def asked_body(request: Request) -> tuple[dict[str, Any], str]:
+        """The request, and the name of what is to answer it."""
+        body = await _body(request)
+        name = choose_model({"model": body.get("model")}, {**targets, **systems})[0]
+        if name in systems and request.url.path != CHAT_PATH:
+            raise refuse_other_forms(name, request.url.path)
+        return {**body, "model": name}, name
+
+    @app.post(CHAT_PATH)
     async def chat(request: Request) -> Response:
-        return await _answer(request, desk, read_chat(await _body(request), targets), chat=True)
+        body, name = await asked_body(request)
+        if name in systems:
+            return await _answer_cited(request, desk, read_question(body, name, systems[name]))
+        return await _answer(request, desk, read_chat(body, targets), chat=True)
 
     @app.post("/v1/completions")
     async def completion(request: Request) -> Response:
-        return await _answer(request, desk, read_completion(await _body(request), targets), chat=False)
+        body, _ = await asked_body(request)
+        return await _answer(request, desk, read_completion(body, targets), chat=False)
 
     @app.post("/tokenize")
     async def tokenize(request: Request) -> Response:
-        target, ids = read_tokenize(await _body(request), targets)
+        body, _ = await asked_body(request)
+        target, ids = read_tokenize(body, targets)
         return JSONResponse(
             {"tokens": ids, "count": len(ids), "max_model_len": target.context_length, "token_strs": None}
         )
-
-    return Gate(app, key=key, is_private=is_private)
 
 
 async def _answer(request: Request, desk: Desk, asked: Asked, *, chat: bool) -> Response:
     documents = Documents(asked=asked, chat=chat)
     if asked.stream:
-        return StreamingResponse(_stream(desk, documents), media_type="text/event-stream")
+        return StreamingResponse(_stream(desk, asked, documents), media_type=EVENTS)
+    answer = await _whole(request, desk, asked)
+    return Response(status_code=CLIENT_GONE) if answer is None else JSONResponse(documents.whole(answer))
+
+
+async def _answer_cited(request: Request, desk: Desk, asked: CitedRequest) -> Response:
+    """An answer with sources; a stream begins when all of it is there, so that a fault still has a status."""
+    documents = Documents(asked=asked, chat=True)
+    answer = await _whole(request, desk, asked)
+    if answer is None:
+        return Response(status_code=CLIENT_GONE)
+    if not asked.stream:
+        return JSONResponse(documents.whole(answer))
+    chunks = [*documents.first(), documents.piece(answer.text), *documents.last(answer)]
+    return StreamingResponse(iter(chunks), media_type=EVENTS)
+
+
+async def _whole(request: Request, desk: Desk, asked: CanBeAnswered) -> Answer | None:
+    """The answer, or None where nobody waits for it any more."""
     async with contextlib.aclosing(desk.answer(asked)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Answer):
-                return JSONResponse(documents.whole(piece))
+                return piece
             if await request.is_disconnected():
                 break
-    return Response(status_code=CLIENT_GONE)
+    return None
 
 
-async def _stream(desk: Desk, documents: Documents) -> AsyncIterator[str]:
+async def _stream(desk: Desk, asked: Asked, documents: Documents) -> AsyncIterator[str]:
     for chunk in documents.first():
         yield chunk
-    async with contextlib.aclosing(desk.answer(documents.asked)) as pieces:
+    async with contextlib.aclosing(desk.answer(asked)) as pieces:
         try:
             async for piece in pieces:
                 if isinstance(piece, Answer):

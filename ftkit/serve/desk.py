@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 
 from ftkit.evaluate.generation import Answer
-from ftkit.serve.wire import Asked
+from ftkit.serve.wire import Request
 
 
 class Desk:
@@ -20,7 +20,7 @@ class Desk:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers")
 
-    async def answer(self, asked: Asked) -> AsyncGenerator[str | Answer, None]:
+    async def answer(self, asked: Request) -> AsyncGenerator[str | Answer, None]:
         """The pieces of an answer as they come, and at last the answer; closing this ends it after the next token."""
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
@@ -32,7 +32,7 @@ class Desk:
         def work() -> Answer | None:
             if gone.is_set():
                 return None
-            return asked.target.speak(asked.ids, asked.speech, say=say, ended=gone.is_set)
+            return asked.answer(say, gone.is_set)
 
         future = loop.run_in_executor(self._thread, work)
         future.add_done_callback(lambda _: pieces.put_nowait(None))

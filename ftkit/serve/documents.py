@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ftkit.evaluate.generation import Answer
+from ftkit.serve.cited import CitedReply, CitedRequest
 from ftkit.serve.wire import ApiError, Asked
 
 STREAM_END = "data: [DONE]\n\n"
@@ -25,7 +27,7 @@ class Documents:
         created: Seconds since 1970.
     """
 
-    asked: Asked
+    asked: Asked | CitedRequest
     chat: bool
     answer_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
@@ -34,10 +36,11 @@ class Documents:
         """The answer at once."""
         content: dict[str, Any] = {"text": answer.text, "logprobs": None}
         if self.chat:
-            content = {"message": {"role": "assistant", "content": answer.text}, "logprobs": None}
+            message = {"role": "assistant", "content": answer.text, **_sources(answer)}
+            content = {"message": message, "logprobs": None}
         choice = {"index": 0, **content, "finish_reason": answer.finish_reason}
         kind = "chat.completion" if self.chat else "text_completion"
-        return {**self._head(kind), "choices": [choice], "usage": self._usage(answer)}
+        return {**self._head(kind), "choices": [choice], "usage": self._usage(answer), **_details(answer)}
 
     def first(self) -> list[str]:
         """What a stream begins with."""
@@ -48,8 +51,8 @@ class Documents:
         return self._chunk({"content": text} if self.chat else text, None)
 
     def last(self, answer: Answer) -> list[str]:
-        """What a stream ends with."""
-        chunks = [self._chunk({} if self.chat else "", answer.finish_reason)]
+        """What a stream ends with; sources stand in the last chunk that has a choice."""
+        chunks = [self._chunk(_sources(answer) if self.chat else "", answer.finish_reason, _details(answer))]
         if self.asked.include_usage:
             chunks.append(event({**self._head(self._chunk_kind), "choices": [], "usage": self._usage(answer)}))
         return [*chunks, STREAM_END]
@@ -58,10 +61,10 @@ class Documents:
     def _chunk_kind(self) -> str:
         return "chat.completion.chunk" if self.chat else "text_completion"
 
-    def _chunk(self, said: dict[str, Any] | str, reason: str | None) -> str:
+    def _chunk(self, said: dict[str, Any] | str, reason: str | None, details: Mapping[str, Any] | None = None) -> str:
         choice = {"index": 0, "delta" if self.chat else "text": said, "logprobs": None, "finish_reason": reason}
         usage = {"usage": None} if self.asked.include_usage else {}
-        return event({**self._head(self._chunk_kind), "choices": [choice], **usage})
+        return event({**self._head(self._chunk_kind), "choices": [choice], **usage, **(details or {})})
 
     def _head(self, kind: str) -> dict[str, Any]:
         prefix = "chatcmpl" if self.chat else "cmpl"
@@ -70,12 +73,22 @@ class Documents:
         }  # fmt: skip
 
     def _usage(self, answer: Answer) -> dict[str, int]:
-        prompt = len(self.asked.ids)
+        prompt = answer.cited.prompt_tokens if isinstance(answer, CitedReply) else 0
+        if isinstance(self.asked, Asked):
+            prompt = len(self.asked.ids)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": answer.tokens,
             "total_tokens": prompt + answer.tokens,
         }
+
+
+def _sources(answer: Answer) -> dict[str, Any]:
+    return answer.sources if isinstance(answer, CitedReply) else {}
+
+
+def _details(answer: Answer) -> dict[str, Any]:
+    return {"rag": answer.details} if isinstance(answer, CitedReply) else {}
 
 
 def event(document: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from ftkit.export.manifest import MANIFEST, read_manifest
 from ftkit.nearest import did_you_mean
 from ftkit.pipeline.gguf_model import can_read_gguf
 from ftkit.pipeline.other_engines import OTHER_ENGINES, artefact_of
+from ftkit.rag.opening import is_rag_place
 from ftkit.serve.listen import Address
 
 OWN = "ftkit"
@@ -45,13 +46,21 @@ def choose_engine(wanted: str, names: Mapping[str, str]) -> str:
     GGUF is llama.cpp's: its own server's where that is installed.
 
     Raises:
-        UsageError: There is no such engine.
+        UsageError: There is no such engine, or it cannot answer from an index.
     """
     known = (OWN, *ENGINES)
     if wanted not in ("auto", *known):
         raise UsageError(
             f"--engine {wanted}: is unknown", fix=did_you_mean(wanted, ("auto", *known), what="There is")
         )
+    documents = [place for place in names.values() if is_rag_place(place)]
+    if documents and wanted not in ("auto", OWN):
+        raise UsageError(
+            f"--engine {wanted}: {documents[0]} answers from documents, which only ftkit's own server can do",
+            fix="Leave out --engine.",
+        )
+    if documents:
+        return OWN
     if wanted != "auto":
         return wanted
     kinds = {_kind(place) for place in names.values()}

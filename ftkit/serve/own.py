@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from ftkit.notices import log
 from ftkit.pipeline.adapters import open_targets
+from ftkit.rag.answering import RagSystem
+from ftkit.rag.exported import is_rag_export
+from ftkit.rag.opening import is_rag_place, open_system
 from ftkit.serve.app import build_app
 from ftkit.serve.listen import BACKLOG, Address
 
@@ -29,7 +34,10 @@ def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *,
     Returns:
         The exit code.
     """
-    app = build_app(open_targets(names), key=address.key, is_private=address.is_private)
+    systems = {name: open_live(place) for name, place in names.items() if is_rag_place(place)}
+    others = {name: place for name, place in names.items() if name not in systems}
+    targets = open_targets(others) if others else {}
+    app = build_app(targets, systems=systems, key=address.key, is_private=address.is_private)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, backlog=BACKLOG, lifespan="on"
     )  # fmt: skip
@@ -38,6 +46,17 @@ def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *,
     except KeyboardInterrupt:  # uvicorn raises Ctrl-C again when it is done
         return INTERRUPTED
     return 0
+
+
+def open_live(place: str) -> RagSystem:
+    """An index to be asked while others may write to it."""
+    system = open_system(place)
+    if system.index.read_only and not is_rag_export(Path(place)):
+        log.warning(
+            "%s: cannot be written to by this account, so it is answered from as it is now; what others add is seen "
+            "after a new start", place,
+        )  # fmt: skip
+    return system
 
 
 class _Server(uvicorn.Server):

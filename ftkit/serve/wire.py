@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ftkit.errors import DataError, UsageError
+from ftkit.evaluate.generation import Answer
 from ftkit.evaluate.speaking import Speech
 from ftkit.pipeline.prompting import chat_ids, text_ids
 from ftkit.pipeline.target import Target
 
+Served = TypeVar("Served")
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's own; a plain text has no end that a model knows
 UNKNOWN_CONTEXT = 2048  # tokens of a chat's answer where the model does not say how long it can be
 MAX_STOP_TEXTS = 16
@@ -40,6 +42,19 @@ class ApiError(Exception):
         self.status, self.param, self.code = status, param, code
 
 
+class Request(Protocol):
+    """Whatever can be answered."""
+
+    def answer(self, say: Callable[[str], None], ended: Callable[[], bool]) -> Answer:
+        """Answer; called in one thread, one after the other.
+
+        Args:
+            say: Takes pieces as they come.
+            ended: Whether nobody waits for more.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """A request that can be answered.
@@ -60,6 +75,10 @@ class Asked:
     stream: bool
     include_usage: bool
 
+    def answer(self, say: Callable[[str], None], ended: Callable[[], bool]) -> Answer:
+        """Answer, piece by piece."""
+        return self.target.speak(self.ids, self.speech, say=say, ended=ended)
+
 
 def read_chat(body: Mapping[str, Any], targets: Mapping[str, Target]) -> Asked:
     """Read ``POST /v1/chat/completions``.
@@ -67,7 +86,7 @@ def read_chat(body: Mapping[str, Any], targets: Mapping[str, Target]) -> Asked:
     Raises:
         ApiError: With the field at fault.
     """
-    values = _known(body, CHAT)
+    values = known_fields(body, CHAT)
     name, target = choose_model(values, targets)
     ids = _chat_ids(values, target)
     most = values.get("max_completion_tokens", values.get("max_tokens"))
@@ -76,7 +95,7 @@ def read_chat(body: Mapping[str, Any], targets: Mapping[str, Target]) -> Asked:
 
 def read_completion(body: Mapping[str, Any], targets: Mapping[str, Target]) -> Asked:
     """Read ``POST /v1/completions``; see `read_chat`."""
-    values = _known(body, COMPLETION)
+    values = known_fields(body, COMPLETION)
     name, target = choose_model(values, targets)
     ids = _text_ids(values, target)
     most = values.get("max_tokens")
@@ -91,7 +110,7 @@ def read_tokenize(body: Mapping[str, Any], targets: Mapping[str, Target]) -> tup
     """
     chat = "messages" in body
     own = {"messages", "tools", "add_generation_prompt"} if chat else {"prompt"}
-    values = _known(body, {"model", "add_special_tokens"} | own)
+    values = known_fields(body, {"model", "add_special_tokens"} | own)
     _, target = choose_model(values, targets)
     special = values.get("add_special_tokens", not chat)
     if not isinstance(special, bool) or (chat and special):
@@ -103,7 +122,7 @@ def read_tokenize(body: Mapping[str, Any], targets: Mapping[str, Target]) -> tup
     return target, _chat_ids(values, target) if chat else _text_ids(values, target, special=special)
 
 
-def choose_model(values: Mapping[str, Any], targets: Mapping[str, Target]) -> tuple[str, Target]:
+def choose_model(values: Mapping[str, Any], targets: Mapping[str, Served]) -> tuple[str, Served]:
     """The model that a request names; the only one there is where it names none.
 
     Raises:
@@ -122,7 +141,7 @@ def choose_model(values: Mapping[str, Any], targets: Mapping[str, Target]) -> tu
     return name, targets[name]
 
 
-def _known(body: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+def known_fields(body: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
     """The fields that were set, and all of them can be followed."""
     values = {key: value for key, value in body.items() if value is not None}
     refused = [
@@ -151,7 +170,7 @@ def _asked(
 ) -> Asked:
     context = target.context_length
     room = UNKNOWN_CONTEXT if context is None else context - len(ids)
-    wanted = _integer("max_tokens", most, least=1) if most is not None else min(usual or room, room)
+    wanted = read_integer("max_tokens", most, least=1) if most is not None else min(usual or room, room)
     if room < 1 or (context is not None and wanted > room):
         raise ApiError(
             400,
@@ -160,22 +179,28 @@ def _asked(
             param="messages" if "messages" in values else "prompt",
             code="context_length_exceeded",
         )
-    options = values.get("stream_options", {})
-    stream = _boolean("stream", values.get("stream", False))
-    if not isinstance(options, dict) or set(options) - {"include_usage"} or (options and not stream):
-        raise ApiError(400, "stream_options: takes include_usage, and only with stream", param="stream_options")
+    stream, include_usage = read_stream(values)
     return Asked(
         name=name,
         target=target,
         ids=ids,
         speech=_speech(values, wanted, strip="messages" in values),
         stream=stream,
-        include_usage=_boolean("include_usage", options.get("include_usage", False)),
+        include_usage=include_usage,
     )
 
 
+def read_stream(values: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether an answer is wanted piece by piece, and whether the stream is to end with the counts."""
+    options = values.get("stream_options", {})
+    stream = _boolean("stream", values.get("stream", False))
+    if not isinstance(options, dict) or set(options) - {"include_usage"} or (options and not stream):
+        raise ApiError(400, "stream_options: takes include_usage, and only with stream", param="stream_options")
+    return stream, _boolean("include_usage", options.get("include_usage", False))
+
+
 def _speech(values: Mapping[str, Any], max_new_tokens: int, *, strip: bool) -> Speech:
-    top_p = _number("top_p", values.get("top_p", 1.0), 0, 1)
+    top_p = read_number("top_p", values.get("top_p", 1.0), 0, 1)
     if top_p == 0:
         raise ApiError(400, "top_p: must be more than 0", param="top_p")
     if top_p < 1 and "temperature" not in values:
@@ -191,9 +216,9 @@ def _speech(values: Mapping[str, Any], max_new_tokens: int, *, strip: bool) -> S
         raise ApiError(400, f"stop: must be a text or up to {MAX_STOP_TEXTS} of them, none empty", param="stop")
     return Speech(
         max_new_tokens=max_new_tokens,
-        temperature=_number("temperature", values.get("temperature", 0.0), 0, 2),
+        temperature=read_number("temperature", values.get("temperature", 0.0), 0, 2),
         top_p=top_p,
-        seed=None if seed is None else _integer("seed", seed, least=-(2**63), most=2**63 - 1),
+        seed=None if seed is None else read_integer("seed", seed, least=-(2**63), most=2**63 - 1),
         stop=tuple(texts),
         strip=strip,
     )
@@ -205,7 +230,7 @@ def _chat_ids(values: Mapping[str, Any], target: Target) -> list[int]:
         raise ApiError(400, "messages: must be a list of at least one message", param="messages")
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise ApiError(400, "tools: must be a list of functions", param="tools")
-    read = [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
+    read = [read_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
     try:
         return chat_ids(target.tokenizer, read, tools)
     except (DataError, UsageError) as error:
@@ -224,7 +249,7 @@ def _text_ids(values: Mapping[str, Any], target: Target, *, special: bool = True
     return ids
 
 
-def _message(message: Any, where: str) -> dict[str, Any]:
+def read_message(message: Any, where: str) -> dict[str, Any]:
     """A message as chat templates take it: text in place of parts, objects in place of JSON in a text."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise ApiError(400, f"{where}: must be an object with a role", param=where)
@@ -262,13 +287,15 @@ def _arguments(arguments: Any) -> Any:
     return json.loads(arguments) if isinstance(arguments, str) else arguments
 
 
-def _number(name: str, value: Any, least: float, most: float) -> float:
+def read_number(name: str, value: Any, least: float, most: float) -> float:
+    """A field's number, both ends allowed."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise ApiError(400, f"{name}: must be a number from {least} to {most}, not {_short(value)}", param=name)
     return float(value)
 
 
-def _integer(name: str, value: Any, *, least: int, most: int = 2**31 - 1) -> int:
+def read_integer(name: str, value: Any, *, least: int, most: int = 2**31 - 1) -> int:
+    """A field's whole number, both ends allowed."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ApiError(400, f"{name}: must be a whole number from {least} to {most}, not {_short(value)}", param=name)
     return value

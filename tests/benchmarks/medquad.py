@@ -55,13 +55,15 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     texts = "".join(json.dumps({"id": row["id"], "text": row["answer"]}) + "\n" for row in rows)
     (options.output / "corpus.jsonl").write_text(texts)
+    taken: set[str] = set()  # the two sources ask some of the same
     for name, wanted in (("train", False), ("test", True)):
         chosen = [
             {"question": row["question"], "answers": [row["first"]], "document": f"corpus.jsonl#{row['id']}"}
             for row in rows
             if often[row["first"]] == 1 and 4 <= len(row["first"].split()) <= 25 and is_test(row["disease"]) == wanted
         ]
-        asked = {row["question"]: row for row in chosen}  # the two sources ask some of the same
+        asked = {row["question"]: row for row in chosen if row["question"] not in taken}
+        taken |= asked.keys()
         (options.output / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked.values()))
         print(f"{name}: {len(asked)} questions")
     print(f"{len(rows)} documents")
