@@ -35,8 +35,8 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "rows", "sections", "methods", "lora_family", "recipes", "rag", "compare", "facts", "digest", "yaml12",
-        "overrides", "load", "shipped", "",
+        "base", "rows", "sections", "methods", "lora_family", "recipes", "rag", "compare", "facts", "digest",
+        "yaml12", "overrides", "load", "shipped", "",
     ],
     "data": [
         "sample", "example", "private", "lint", "stats", "lint_dataset", "show",
@@ -81,10 +81,11 @@ ORDER = {
         "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
         "world.write", "world.closed", "world",
         "encoder", "passage", "fusion", "lexical", "schema", "settings", "exported", "vectors", "store", "soundness",
-        "growth", "index", "reader", "likelihood", "threshold", "answering", "opening", "objectives", "questions",
-        "blame", "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries", "evaluation_page",
-        "updates", "training", "mining", "raft", "readings", "learning", "building", "joint", "run",
-        "snapshot", "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
+        "growth", "index", "reader", "likelihood", "threshold", "hops", "answering", "opening", "objectives",
+        "questions", "blame", "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries",
+        "evaluation_page",
+        "updates", "training", "mining", "raft", "readings", "learning", "snapshot", "building", "joint", "run",
+        "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
         "bundling", "",
     ],
     "compare": [

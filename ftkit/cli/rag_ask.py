@@ -29,6 +29,11 @@ Search = Annotated[
     typer.Option("--mode", help="By vectors, by words, or both (as the index says)."),
 ]
 
+Hops = Annotated[
+    int | None,
+    typer.Option(min=1, max=2, help="2: search again with what the first passage brings, for two-step questions."),
+]
+
 
 def ask(
     folder: Folder,
@@ -39,6 +44,7 @@ def ask(
     mode: Search = None,
     passages: Annotated[int | None, typer.Option(min=0, help="How many the generator is given.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
+    hops: Hops = None,
     why: Annotated[bool, typer.Option("--why", help="Show scores, and the answer without the passages.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings only on stderr.")] = False,
@@ -54,6 +60,7 @@ def ask(
         mode=None if mode is None else mode.value,
         passages=passages,
         max_new_tokens=max_new_tokens,
+        hops=hops,
     )
     answer, reasons = system.explain(question) if why else (system.ask(question), None)
     if as_json:

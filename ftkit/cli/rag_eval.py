@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ftkit.cli.output import Json, Quiet, print_json
-from ftkit.cli.rag_ask import Folder, Search
+from ftkit.cli.rag_ask import Folder, Hops, Search
 
 Risk = Annotated[
     float | None,
@@ -31,6 +31,7 @@ def evaluate(
     mode: Search = None,
     passages: Annotated[int | None, typer.Option(min=0, help="How many the generator is given.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
+    hops: Hops = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask the first N questions only.")] = None,
     max_risk: Risk = None,
     save: Annotated[
@@ -61,6 +62,7 @@ def evaluate(
         mode=None if mode is None else mode.value,
         passages=passages,
         max_new_tokens=max_new_tokens,
+        hops=hops,
     )
     cache = None if save is None else save.with_name(f"{save.name}.answers.jsonl")
     outcome = evaluate_rag(system, questions, cache=cache, generator=generator or "")

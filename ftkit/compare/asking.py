@@ -97,6 +97,7 @@ def ask_all(
         mode=MODES.get(retrieval, "dense"),
         passages=arm.system.passages or spec.reader.passages,
         max_new_tokens=spec.answer.max_new_tokens,
+        hops=spec.answer.hops,
     )
     finder: Finder | None = None
     if retrieval == "none":

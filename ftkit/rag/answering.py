@@ -13,6 +13,7 @@ from ftkit.pipeline.target import Target
 from ftkit.rag.corpus import read_documents
 from ftkit.rag.encoder import EncoderPair
 from ftkit.rag.growth import Change
+from ftkit.rag.hops import two_hops
 from ftkit.rag.index import Index
 from ftkit.rag.likelihood import answer_loss
 from ftkit.rag.passage import Hit
@@ -106,6 +107,7 @@ class RagSystem:
         mode: How passages are searched for.
         passages: How many the generator is given at most.
         max_new_tokens: Longest answer.
+        hops: Searches: 2 to search again with what the first passage brings (`ftkit.rag.hops`).
         threshold: Answers of less confidence are not given; None to give all.
         measures_confidence: Whether answers carry their confidence without a threshold too; it costs a forward pass.
     """
@@ -116,6 +118,7 @@ class RagSystem:
     mode: Mode = USUAL.mode
     passages: int = USUAL.passages
     max_new_tokens: int = USUAL.max_new_tokens
+    hops: int = USUAL.hops
     threshold: float | None = None
     measures_confidence: bool = False
     prompts: ReaderPrompts = field(init=False)
@@ -144,7 +147,21 @@ class RagSystem:
         if not question.strip():
             raise DataError("the question is empty", fix="Ask something.")
         wanted = self.passages if count is None else count
-        return self.index.search(question, self.encoders, count=wanted, mode=self.mode)
+        found = self.index.search(question, self.encoders, count=wanted, mode=self.mode)
+        if self.hops == 1:
+            return found
+
+        def again(text: str) -> list[Hit]:
+            return self.index.search(self._fitted(text), self.encoders, count=wanted, mode=self.mode)
+
+        return two_hops(found, again, question, wanted)
+
+    def _fitted(self, text: str) -> str:
+        """As many words as the encoder reads, from the first: unlike a person's question this one may be cut."""
+        words, query = text.split(), self.encoders.query
+        while len(words) > 1 and query.count(" ".join(words), "query") > query.max_tokens:
+            words.pop()
+        return " ".join(words)
 
     def timed_hits(self, question: str, count: int | None = None) -> tuple[list[Hit], float]:
         """What `retrieve` finds, and the seconds that it took."""

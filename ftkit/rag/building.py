@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +11,10 @@ from ftkit.errors import OutputError
 from ftkit.files import new_folder
 from ftkit.rag.document import Document
 from ftkit.rag.encoder import EncoderPair
-from ftkit.rag.index import VECTORS, Index, create_index
-from ftkit.rag.schema import DATABASE
+from ftkit.rag.exported import PartNames
+from ftkit.rag.index import Index, create_index
 from ftkit.rag.settings import SETTINGS, IndexSettings, read_settings, write_settings
+from ftkit.rag.snapshot import copy_index
 from ftkit.recipe.rag import CorpusSection
 
 PASSAGE_TOKENS = 160
@@ -97,15 +95,12 @@ def _is_alike(folder: Path, settings: IndexSettings) -> bool:
 
 def _copy(source: Path, target: Path, settings: IndexSettings) -> Index:
     """The same index in another place."""
-    with new_folder(target) as partial:
-        with (
-            contextlib.closing(sqlite3.connect(f"{(source / DATABASE).resolve().as_uri()}?mode=ro", uri=True)) as old,
-            contextlib.closing(sqlite3.connect(partial / DATABASE)) as new,
-        ):
-            old.backup(new)
-        # After the database: vectors are appended before it names them, so that this file has all that it names.
-        shutil.copyfile(source / VECTORS, partial / VECTORS)
-        write_settings(partial, settings)
+    names = PartNames(encoder=settings.encoder, query_encoder=settings.query_encoder, generator=settings.generator)
+    with new_folder(target) as partial, Index(source) as index:
+        copy_index(index, partial / "copy", names)
+        for file in (partial / "copy").iterdir():
+            file.rename(partial / file.name)
+        (partial / "copy").rmdir()
     return Index(target)
 
 

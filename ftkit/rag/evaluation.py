@@ -116,6 +116,7 @@ def evaluate_rag(
         "encoder_sha256": system.encoders.sha256,
         "mode": system.mode,
         "passages": system.passages,
+        "hops": system.hops,
         "max_new_tokens": system.max_new_tokens,
     }
     pairs = list(zip(questions, measured, strict=True))
@@ -161,6 +162,7 @@ def set_threshold(
         generator=generator_sha256(system.generator),
         mode=system.mode,
         passages=system.passages,
+        hops=system.hops,
     )
     write_threshold(system.index.folder, stored)
     pairs = [(outcome.question, outcome.measured) for outcome in evaluation.outcomes]

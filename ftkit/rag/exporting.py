@@ -133,7 +133,9 @@ def _write(place: Path, system: RagSystem, recorded: Recorded, folder: Path) -> 
     generator = copy_generator(generator_of(index.folder, index.settings.generator), folder)
     version = copy_index(index, folder / INDEX, part_names(own_query_encoder=own_query))
     _require_unchanged(place, recorded, version)
-    usual = AnsweringDefaults(mode=system.mode, passages=system.passages, max_new_tokens=system.max_new_tokens)
+    usual = AnsweringDefaults(
+        mode=system.mode, passages=system.passages, max_new_tokens=system.max_new_tokens, hops=system.hops
+    )
     write_defaults(folder / INDEX, usual)
     # One that was chosen for another generator is not in force, and would only be warned of again.
     if system.threshold is not None and (stored := read_threshold(index.folder)) is not None:

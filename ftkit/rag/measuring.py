@@ -248,7 +248,11 @@ def _keys(system: RagSystem, questions: Sequence[AskedQuestion], finder: str | N
         CACHE_VERSION, str(system.index.folder.resolve()), version, made, system.encoders.sha256,
         generator_sha256(system.generator), system.mode, system.passages, system.max_new_tokens,
     ]  # fmt: skip
-    common += [*([] if finder is None else [finder]), *([] if system.measures_confidence else ["no confidence"])]
+    common += [
+        *([] if system.hops == 1 else [f"{system.hops} hops"]),
+        *([] if finder is None else [finder]),
+        *([] if system.measures_confidence else ["no confidence"]),
+    ]
     for question in questions:
         yield sha256_json([*common, question.question, question.answers, question.documents])
 

@@ -197,6 +197,7 @@ def open_system(
     mode: Mode | None = None,
     passages: int | None = None,
     max_new_tokens: int | None = None,
+    hops: int | None = None,
 ) -> RagSystem:
     """An index ready to be asked.
 
@@ -206,11 +207,13 @@ def open_system(
         mode: How passages are searched for; None, as below, for what the index says.
         passages: How many the generator is given at most.
         max_new_tokens: Longest answer.
+        hops: Searches for each question.
     """
     path = index_folder(folder)
     usual = read_defaults(path)
     mode = usual.mode if mode is None else mode
     passages = usual.passages if passages is None else passages
+    hops = usual.hops if hops is None else hops
     index = Index(path)
     encoders = open_encoders(path)
     target = open_target(generator) if generator else _open_generator(path, index.settings.generator)
@@ -221,11 +224,12 @@ def open_system(
         mode=mode,
         passages=passages,
         max_new_tokens=usual.max_new_tokens if max_new_tokens is None else max_new_tokens,
-        threshold=threshold_for(index.folder, target, mode=mode, passages=passages),
+        hops=hops,
+        threshold=threshold_for(index.folder, target, mode=mode, passages=passages, hops=hops),
     )
 
 
-def threshold_for(folder: Path, target: Target, *, mode: Mode, passages: int) -> float | None:
+def threshold_for(folder: Path, target: Target, *, mode: Mode, passages: int, hops: int = 1) -> float | None:
     """The threshold that an index keeps, if it was chosen for this generator: another one's confidences say nothing.
 
     Args:
@@ -233,6 +237,7 @@ def threshold_for(folder: Path, target: Target, *, mode: Mode, passages: int) ->
         target: The generator.
         mode: How passages are searched for.
         passages: How many the generator is given.
+        hops: Searches for each question.
     """
     stored = read_threshold(folder)
     if stored is None:
@@ -243,9 +248,9 @@ def threshold_for(folder: Path, target: Target, *, mode: Mode, passages: int) ->
             "Choose one for this: ftkit rag eval %s --data FILE --set-threshold RISK", folder, folder,
         )  # fmt: skip
         return None
-    if (stored.mode, stored.passages) != (mode, passages):
+    if (stored.mode, stored.passages, stored.hops) != (mode, passages, hops):
         log.warning(
-            "%s: its threshold was chosen with --mode %s --passages %d; here the risk may be another",
-            folder, stored.mode, stored.passages,
+            "%s: its threshold was chosen with --mode %s --passages %d --hops %d; here the risk may be another",
+            folder, stored.mode, stored.passages, stored.hops,
         )  # fmt: skip
     return stored.threshold

@@ -207,7 +207,12 @@ def _go(
         facts["passages"] = answering.passages
     name_generator(final, named)
     answer = recipe.answer
-    usual = AnsweringDefaults(mode=answer.mode, passages=recipe.reader.passages, max_new_tokens=answer.max_new_tokens)
+    usual = AnsweringDefaults(
+        mode=answer.mode,
+        passages=recipe.reader.passages,
+        max_new_tokens=answer.max_new_tokens,
+        hops=answer.hops,
+    )
     write_defaults(final, usual)
     for scratch in folder.glob("index-*"):
         shutil.rmtree(scratch)

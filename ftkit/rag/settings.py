@@ -16,6 +16,7 @@ from ftkit.rag.schema import FORMAT_VERSION
 SETTINGS, DEFAULTS = "index.json", "defaults.json"
 Mode = Literal["dense", "lexical", "hybrid"]
 MODES = ("dense", "lexical", "hybrid")
+HOPS = (1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +81,13 @@ class AnsweringDefaults:
         mode: How passages are searched for.
         passages: How many the generator is given at most.
         max_new_tokens: Longest answer.
+        hops: 2 to search again with what the first passage brings.
     """
 
     mode: Mode = "hybrid"
     passages: int = 3
     max_new_tokens: int = 64
+    hops: int = 1
 
 
 def write_defaults(folder: Path, defaults: AnsweringDefaults) -> None:
@@ -103,7 +106,7 @@ def read_defaults(folder: Path) -> AnsweringDefaults:
         return AnsweringDefaults()
     try:
         found = AnsweringDefaults(**json.loads(path.read_text(encoding="utf-8")))
-        if found.mode not in MODES or min(found.passages, found.max_new_tokens - 1) < 0:
+        if found.mode not in MODES or min(found.passages, found.max_new_tokens - 1) < 0 or found.hops not in HOPS:
             raise ValueError(f"holds {found}")
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read: {error}", fix="Put back a copy of the index.") from None

@@ -70,6 +70,7 @@ class StoredThreshold:
         generator: That it was chosen for; see `generator_sha256`.
         mode: How passages were searched for.
         passages: How many the generator was given.
+        hops: Searches for each question.
     """
 
     threshold: float
@@ -81,6 +82,7 @@ class StoredThreshold:
     generator: str
     mode: str
     passages: int
+    hops: int = 1
 
 
 def risk_coverage(confidences: Sequence[float | None], correct: Sequence[bool]) -> tuple[CurvePoint, ...]:

@@ -166,6 +166,9 @@ class AnswerSection(Section):
         default="hybrid", description="How passages are searched for."
     )
     max_new_tokens: int = Field(default=64, ge=1, description="Longest answer.")
+    hops: Literal[1, 2] = Field(
+        default=1, description="Searches for each question: 2 to search again with what the first passage brings."
+    )
     samples: int = Field(default=4, ge=0, description="Answers shown in the result; 0 also leaves out scoring them.")
 
 

@@ -32,7 +32,7 @@ def rows_of(folder: Path) -> Iterator[dict[str, Any]]:
             answer = " ".join((pair.findtext("Answer") or "").split())
             if asked is not None and answer and asked.get("qtype") != "research":
                 yield {
-                    "id": asked.get("qid"),
+                    "id": f"{file.parent.name.split('_')[1]}-{asked.get('qid')}",
                     "disease": f"{file.parent.name}/{disease}",
                     "question": " ".join((asked.text or "").split()).replace(" ?", "?"),
                     "answer": answer,

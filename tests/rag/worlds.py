@@ -50,7 +50,7 @@ def asked(world: Any, *, answerable: bool = True) -> list[AskedQuestion]:
 def says(monkeypatch: Any, reader: Callable[[str], str]) -> None:
     """Let every system answer what a function of its prompt says."""
 
-    def generate(system: RagSystem, ids: list[int]) -> Answer:
+    def generate(system: RagSystem, ids: list[int], _most: int | None = None) -> Answer:
         text = reader(system.generator.tokenizer.decode(ids))
         return Answer(text=text, tokens=3, finish_reason="stop", wall_s=0.01)
 
