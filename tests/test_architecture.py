@@ -83,7 +83,8 @@ ORDER = {
         "encoder", "passage", "fusion", "lexical", "schema", "settings", "vectors", "store", "soundness", "growth",
         "index", "reader", "likelihood", "threshold", "answering", "opening", "objectives", "questions", "blame",
         "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries", "evaluation_page", "updates",
-        "training", "mining", "raft", "readings", "learning", "building", "joint", "run", "",
+        "spans", "drawing", "asking", "roundtrip", "synthetic",
+        "training", "mining", "raft", "readings", "learning", "building", "adaptation", "joint", "run", "",
     ],
     "serve": ["names", "listen", "wire", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip
