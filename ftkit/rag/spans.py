@@ -32,8 +32,8 @@ _DETERMINERS = frozenset(["a", "an", "the", "its", "their", "his", "her"])
 _GRAMMAR = (
     "about after all also although any because before between both but can could during each either every few he "
     "how i if into it itself just many may might more most much must no nor not nothing now of often one only other "
-    "others over own per same several she should since some such than them themselves then these those though through "
-    "to too under until up upon us very we what when where whether while whose why within without would yet"
+    "others over own per same several she should since some such than them themselves then these those though "
+    "through to too under until up upon us very we what when where whether while whose why within without would yet"
 )
 _NO_NOUNS = FILLERS | _DETERMINERS | frozenset(squad_words(_GRAMMAR))
 _VERBAL = re.compile(r"(?:ed|ing|ly)$")
