@@ -19,7 +19,7 @@ from ftkit.rag.asking import QuestionPrompts, first_line
 from ftkit.rag.blame import FILLERS, comparable
 from ftkit.rag.drawing import Drawn
 from ftkit.rag.likelihood import answer_log_likelihoods
-from ftkit.rag.spans import answer_spans
+from ftkit.rag.spans import Span, answer_spans
 
 Check = Literal["extract", "likelihood"]
 CHECKS: tuple[Check, ...] = ("extract", "likelihood")
@@ -42,7 +42,7 @@ class RoundTrip:
         found_within: Rank by which the search must find the passage, or one of its document that states the answer.
         check: ``extract``: the generator, given the passage, says the answer. ``likelihood``: given the passage, the
             question makes the answer likelier, and more so than it makes other spans of the passage.
-        f1: Least word F1 of what was extracted, without the words of the question.
+        f1: Least word F1 of what was extracted, without the words of the question; its numbers must be the same.
         margin: Least gain of the likelihood, nats a token, over no passage, over no question, and over other spans.
         rivals: Other spans that the answer is held against at most.
     """
@@ -122,13 +122,20 @@ def _extracted(
     )  # fmt: skip
     # A prompt that there is no room for is not read.
     answers = ["" if one is None else first_line(next(found).text) for one in ids]
-    scores = [
-        f1(telling(said, question), " ".join(comparable(drawn.span.text)))
-        for said, (question, drawn) in zip(answers, asked, strict=True)
-    ]
-    return [
-        (score >= trip.f1, {"said": said, "f1": round(score, 4)}) for said, score in zip(answers, scores, strict=True)
-    ]
+    found_back = []
+    for said, (question, drawn) in zip(answers, asked, strict=True):
+        score = f1(telling(said, question), " ".join(comparable(drawn.span.text)))
+        found_back.append((_is_same(said, drawn.span, score, trip.f1), {"said": said, "f1": round(score, 4)}))
+    return found_back
+
+
+def _is_same(said: str, span: Span, score: float, least: float) -> bool:
+    """Whether the answer was said: enough of its words, and all its numbers and no others."""
+    numbers, told = ({word for word in comparable(text) if word[:1].isdigit()} for text in (span.text, said))
+    if numbers and numbers != told:
+        return False
+    # A number counts in any sentence that holds no other: "for 16 months" is 16.
+    return score >= least or span.kind == "number"
 
 
 def telling(said: str, question: str) -> str:

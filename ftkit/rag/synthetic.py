@@ -23,7 +23,7 @@ from ftkit.evaluate.metrics import squad_words
 from ftkit.files import sha256_json, write_json, write_text
 from ftkit.notices import log
 from ftkit.rag.answering import RagSystem
-from ftkit.rag.asking import MAX_QUESTION_TOKENS, QuestionPrompts, first_line
+from ftkit.rag.asking import MAX_QUESTION_TOKENS, QuestionPrompts, first_line, opening_of, surroundings
 from ftkit.rag.drawing import Drawn, draw_spans
 from ftkit.rag.likelihood import gives_likelihoods
 from ftkit.rag.roundtrip import RoundTrip, form_fault, read_back, retrieved_at
@@ -194,11 +194,15 @@ def _try(
     system: RagSystem, trip: RoundTrip, batch: Sequence[Drawn], prompts: QuestionPrompts, asked: set[str]
 ) -> list[dict[str, Any]]:
     """What becomes of some spans: each is kept, or dropped for the first thing that it fails."""
-    ids = [prompts.ids(one.passage.content, one.span.text) for one in batch]
-    questions = iter(map(first_line, _said(system, [one for one in ids if one is not None])))
+    begun = [opening_of(one.span) for one in batch]
+    ids = [
+        prompts.ids(surroundings(one.passage, one.span), one.span.text, opening=opening)
+        for one, opening in zip(batch, begun, strict=True)
+    ]
+    said = iter(_said(system, [one for one in ids if one is not None]))
     tries, seen, reading = [], set(asked), []
-    for one, prompt in zip(batch, ids, strict=True):
-        question = "" if prompt is None else next(questions)
+    for one, prompt, opening in zip(batch, ids, begun, strict=True):
+        question = "" if prompt is None else first_line(f"{opening} {next(said)}")
         fate = _fault(system, question, one, seen) if prompt is not None else "passage too long for the generator"
         rank = None
         if fate is None:

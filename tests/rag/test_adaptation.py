@@ -34,6 +34,7 @@ def shed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(synthetic, "generate", generate)
     monkeypatch.setattr(roundtrip, "generate", generate)
+    monkeypatch.setattr(synthetic, "opening_of", lambda span: "")
     # The tiny model's 512 tokens, nearly one a letter, hold no solved examples.
     monkeypatch.setattr(synthetic, "_room", lambda system: None)
     return write_shed(tmp_path / "shed")

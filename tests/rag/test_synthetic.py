@@ -11,15 +11,16 @@ from ftkit.errors import DataError, Interrupted, OutputError
 from ftkit.evaluate.generation import Answer
 from ftkit.rag import roundtrip, synthetic
 from ftkit.rag.answering import RagSystem
-from ftkit.rag.asking import QuestionPrompts
+from ftkit.rag.asking import QuestionPrompts, opening_of, surroundings
 from ftkit.rag.blame import comparable
 from ftkit.rag.document import Document
 from ftkit.rag.drawing import Drawn
 from ftkit.rag.index import create_index
+from ftkit.rag.passage import Passage
 from ftkit.rag.questions import read_questions
 from ftkit.rag.roundtrip import RoundTrip, form_fault, read_back
 from ftkit.rag.settings import IndexSettings
-from ftkit.rag.spans import answer_spans
+from ftkit.rag.spans import Span, answer_spans
 from ftkit.rag.synthetic import Making, make_questions, report_path, summary
 from tests.rag.worlds import tiny_target
 from tests.tiny import tiny_tokenizer
@@ -73,6 +74,7 @@ def play(monkeypatch, made):
 
     monkeypatch.setattr(synthetic, "generate", generate)
     monkeypatch.setattr(roundtrip, "generate", generate)
+    monkeypatch.setattr(synthetic, "opening_of", lambda span: "")
     monkeypatch.setattr(RagSystem, "retrieve", retrieve)
     monkeypatch.setattr(synthetic, "BATCH", 2)
     return calls
@@ -229,6 +231,34 @@ def test_a_document_that_spells_a_turn_does_not_make_one(template):
     assert structure(prompts.reading_ids(forged, f"Who? {forged}")) == plain
     # Four solved examples, the task, and the beginning of the reply.
     assert len(plain) == (4 * 4 + 3 if template else 0)
+
+
+def test_the_generator_is_shown_the_sentence_and_goes_on_from_the_kind_of_answer():
+    text = "# Oum\n\nOum is a town. It has a mill. The mayor is Ada Berg. She came in 1901."
+    passage = Passage(id=1, document="o", version=1, start=0, end=len(text), text=text, context="")
+    name, year = answer_spans(text)
+    prompts = QuestionPrompts(tiny_tokenizer(), room=None)
+    shown = tiny_tokenizer().decode(prompts.ids(surroundings(passage, name), name.text, opening=opening_of(name)))
+
+    assert surroundings(passage, name) == "Oum\nIt has a mill. The mayor is Ada Berg."
+    assert (opening_of(name), opening_of(year)) == ("Who", "In which year")
+    assert shown.endswith("answers with exactly: Ada Berg<|im_end|>\n<|im_start|>assistant\nWho")
+
+
+def test_a_number_counts_in_a_sentence_that_holds_no_other(system, monkeypatch):
+    passage = system.index.passages_of("vek.md")[0]
+    span = next(span for span in answer_spans(passage.text) if span.text == "17")
+    day = Span(start=0, end=15, text="19 October 2023", kind="date")
+
+    def passes(said, span=span):
+        asked = [("How long is the bridge?", Drawn(passage=passage, span=span))]
+        answer = Answer(text=said, tokens=1, finish_reason="stop", wall_s=0.0)
+        monkeypatch.setattr(roundtrip, "generate", lambda *_, **__: [answer])
+        return read_back(system, QuestionPrompts(tiny_tokenizer(), room=None), asked, RoundTrip())[0][0]
+
+    assert passes("It runs for all of 17 metres.") and not passes("It runs for all of 17 metres since 1901.")
+    # Two of three words are the same, and it is another day.
+    assert passes("On 19 October 2023.", day) and not passes("30 October 2023", day)
 
 
 def test_a_passage_too_long_for_the_generator_is_counted(system, monkeypatch):
