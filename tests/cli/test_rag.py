@@ -201,9 +201,10 @@ def test_questions_made_from_an_index_are_accounted_for(index, tmp_path):
     found = as_json("questions", index, "-o", out, "--count", "2", "--tries", "1", "--check", "likelihood")
 
     assert found["file"] == str(out) and found["wanted"] == 2
-    assert found["tried"] == 2 == found["kept"] + sum(found["dropped"].values())
+    # All pages together hold one span that is no subject of its page: Ada Berg.
+    assert found["tried"] == 1 == found["kept"] + sum(found["dropped"].values())
     assert len(out.read_text().splitlines()) == found["kept"]
     shown = ftkit("rag", "questions", index, "-o", out, "--count", "2", "--tries", "1", "--check", "likelihood")
-    assert shown.code == 0 and f"{found['kept']} of 2 questions passed" in shown.out
+    assert shown.code == 0 and f"{found['kept']} of 1 questions passed" in shown.out
     (tmp_path / "mine.jsonl").write_text("mine")
     assert ftkit("rag", "questions", index, "-o", tmp_path / "mine.jsonl").code == 2
