@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from ftkit.cli import rag_ask, rag_eval, rag_index, rag_train, rag_world
+from ftkit.cli import rag_ask, rag_eval, rag_index, rag_questions, rag_train, rag_world
 
 app = typer.Typer(
     name="rag",
@@ -21,6 +21,7 @@ VERBS: dict[str, Any] = {
     "remove": rag_index.remove,
     "rollback": rag_index.rollback,
     "show": rag_index.show,
+    "questions": rag_questions.questions,
     "train": rag_train.train,
     "search": rag_ask.search,
     "ask": rag_ask.ask,

@@ -3,6 +3,7 @@
 runs/rag/
   recipe.yaml       resolved
   rag.json          what the run began with: digests of recipe, questions, corpus, base and encoder
+  questions/        those that were made from the corpus, where the recipe asks for them, with every try
   data_report.json  what became of every question
   reader/           an ordinary run folder: the generator, tuned to read
   retriever/        metrics, checkpoints, encoders
@@ -32,6 +33,7 @@ from ftkit.pipeline import run as line
 from ftkit.pipeline.exporting import describe_trained, load_trained, prove
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
+from ftkit.rag.adaptation import add_synthetic, synthetic_facts
 from ftkit.rag.building import build_index, corpus_settings, name_generator, named_from
 from ftkit.rag.corpus import Corpus, read_documents
 from ftkit.rag.encoder import EncoderPair, load_encoder
@@ -143,7 +145,7 @@ def _identity(
 
 def run_questions(recipe: RagRecipe) -> tuple[list[AskedQuestion], list[AskedQuestion]]:
     """Training and held-back questions; no document is on both sides of a fraction."""
-    asked = read_questions(recipe.data.train)
+    asked = [] if recipe.data.train is None else read_questions(recipe.data.train)
     validation = recipe.data.validation
     if isinstance(validation, str):
         held = read_questions(validation)
@@ -151,6 +153,8 @@ def run_questions(recipe: RagRecipe) -> tuple[list[AskedQuestion], list[AskedQue
         if leaks:
             log.warning("%d held-back questions are trained on too, so validation figures flatter", len(leaks))
         return asked, held
+    if recipe.data.synthetic is not None:
+        return asked, []  # held back are some of all, when those of the corpus are made
     train, held = split_questions(asked, validation or 0.0)
     if not train:
         raise DataError(f"{recipe.data.train}: no question is left to train on", fix="Lower data.validation.")
@@ -176,6 +180,9 @@ def _go(
 ) -> FinishedRag:
     encoder = load_encoder(recipe.retriever.encoder)
     encoders = EncoderPair(encoder)
+    if recipe.data.synthetic is not None:
+        maker = open_session(_reader_recipe(recipe, folder, validates=False))
+        train, held = add_synthetic(recipe, folder, corpus.documents, encoders, maker, train, held)
     reader = _reader_recipe(recipe, folder, validates=bool(held))
     session = open_session(reader)
     prompts = ReaderPrompts(session.tokenizer, room=None)
@@ -185,7 +192,7 @@ def _go(
     )  # fmt: skip
     log.info("%d documents, %d questions, %d held back", len(corpus.documents), len(train), len(held))
     index = course.index("index-0", encoders)
-    facts: dict[str, Any] = {"stages": {}}
+    facts: dict[str, Any] = {**synthetic_facts(folder), "stages": {}}
     generator_name = recipe.model.path
     if "reader" in recipe.stages:
         facts["stages"]["reader"] = _train_reader(course, index, encoders, reader)
@@ -275,7 +282,7 @@ def _train_reader(course: Course, index: Any, encoders: EncoderPair, reader: Rec
                 fix="Name the document of each question, or use answers that stand in the documents.",
             )
         write_text(data / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    write_json(folder / REPORT, report)
+    write_json(folder / REPORT, {**synthetic_facts(folder), **report})
     for name, counts in report.items():
         log.info("reader, %s: %s", name, ", ".join(f"{count} {kind}" for kind, count in counts.items()))
     run = RunFolder(folder / "reader")

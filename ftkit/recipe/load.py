@@ -295,7 +295,12 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             return {key: walk(item, steps[1:], anchor) if key == steps[0] else item for key, item in value.items()}
         return walk(value, steps[1:], anchor) if steps[0] in _OBVIOUS else value
 
-    for name_or_path in (("model", "path"), ("model", "chat_template"), ("retriever", "encoder")):
+    for name_or_path in (
+        ("model", "path"),
+        ("model", "chat_template"),
+        ("retriever", "encoder"),
+        ("data", "synthetic", "generator"),
+    ):
         values = walk(values, name_or_path, _existing_path)
     for path in (("data", "train", "path"), ("data", "replay", "path")):
         values = walk(values, path, _source_path)

@@ -38,18 +38,49 @@ class CorpusSection(Section):
     skip_unreadable: bool = Field(default=False, description="Leave out what cannot be read, and report it.")
 
 
+class SyntheticSection(Section):
+    """Questions made from the corpus, kept where they lead back to their answer (Alberti et al. 2019)."""
+
+    OBVIOUS_KEY: ClassVar[str | None] = "count"
+
+    count: int = Field(default=200, ge=1, description="Questions wanted.")
+    least: int = Field(default=20, ge=1, description="Training does not begin with fewer than these, or than count.")
+    generator: PathText | None = Field(
+        default=None, description="Writes and checks them: a run, an export or a model. null: the recipe's own model."
+    )
+    seed: int = Field(default=0, ge=0, description="Of the order in which answers are tried.")
+    tries: int = Field(default=10, ge=1, description="Most tries for each question wanted.")
+    found_within: int = Field(default=10, ge=1, description="Rank by which the search must find the passage.")
+    check: Literal["extract", "likelihood"] = Field(
+        default="extract",
+        description="extract: the generator must find the answer in the passage. likelihood: passage and question "
+        "must make it likelier, for generators that cannot extract.",
+    )
+    f1: float = Field(default=0.6, gt=0, le=1, description="Least word F1 of what it finds.")
+    margin: float = Field(default=0.25, ge=0, description="Least gain of the likelihood, in nats a token.")
+
+
 class QuestionsSection(Section):
     """Questions with answers: JSON lines of {question, answers, document}; document or documents may be left out."""
 
     OBVIOUS_KEY: ClassVar[str | None] = "train"
 
-    train: PathText = Field(description="Questions to train on.")
+    train: PathText | None = Field(default=None, description="Questions to train on; null where all are synthetic.")
+    synthetic: SyntheticSection | None = Field(
+        default=None, description="Questions made from the corpus, alone or beside those of train."
+    )
     validation: Annotated[float, Field(ge=0, lt=1)] | PathText | None = Field(
         default=0.1,
         description="A fraction of the training questions, chosen by their document so that no document is on both "
         "sides, or a file. null or 0: none.",
     )
     max_length: int = Field(default=1024, ge=2, description="Longest prompt with its answer, in tokens.")
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> QuestionsSection:
+        if self.train is None and self.synthetic is None:
+            raise ClashError("name questions to train on, or let them be made: synthetic: {count: 200}", ("train",))
+        return self
 
 
 class FullGenerator(Section):

@@ -193,3 +193,18 @@ def test_a_world_is_written_and_can_be_indexed(tmp_path, parts):
     rows = (tmp_path / "world" / "questions_train.jsonl").read_text().splitlines()
     named = {json.loads(row)["document"] for row in rows if json.loads(row)["document"]}
     assert named <= set(as_json("show", tmp_path / "index")["documents"])
+
+
+def test_questions_made_from_an_index_are_accounted_for(index, tmp_path):
+    """A model of random weights makes no question that passes, and each try says why."""
+    out = tmp_path / "made.jsonl"
+    found = as_json("questions", index, "-o", out, "--count", "2", "--tries", "1", "--check", "likelihood")
+
+    assert found["file"] == str(out) and found["wanted"] == 2
+    # All pages together hold one span that is no subject of its page: Ada Berg.
+    assert found["tried"] == 1 == found["kept"] + sum(found["dropped"].values())
+    assert len(out.read_text().splitlines()) == found["kept"]
+    shown = ftkit("rag", "questions", index, "-o", out, "--count", "2", "--tries", "1", "--check", "likelihood")
+    assert shown.code == 0 and f"{found['kept']} of 1 questions passed" in shown.out
+    (tmp_path / "mine.jsonl").write_text("mine")
+    assert ftkit("rag", "questions", index, "-o", tmp_path / "mine.jsonl").code == 2
