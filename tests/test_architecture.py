@@ -82,7 +82,7 @@ ORDER = {
         "world.write", "world.closed", "world",
         "encoder", "passage", "fusion", "lexical", "schema", "settings", "exported", "vectors", "store", "soundness",
         "growth", "index", "reader", "likelihood", "threshold", "hops", "answering", "opening", "objectives",
-        "questions", "blame", "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries",
+        "questions", "blame", "intervals", "measured", "measuring", "outcomes", "figures", "evaluation", "canaries",
         "evaluation_page", "updates", "spans", "drawing", "asking", "roundtrip", "synthetic",
         "training", "mining", "raft", "readings", "learning", "snapshot", "building", "adaptation", "joint", "run",
         "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",

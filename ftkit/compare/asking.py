@@ -20,6 +20,7 @@ from ftkit.rag.run import INDEX
 from ftkit.rag.settings import Mode
 from ftkit.recipe import CompareSpec
 
+TOGETHER = 8
 MODES: dict[str, Mode] = {"lexical": "lexical", "hybrid": "hybrid"}
 
 
@@ -104,4 +105,6 @@ def ask_all(
         finder = NoPassages()
     elif retrieval == "oracle":
         finder = RightPassages(system)
-    return evaluate_rag(system, questions, cache=cache, generator=arm.name, finder=finder, confidences=False)
+    return evaluate_rag(
+        system, questions, cache=cache, generator=arm.name, finder=finder, confidences=False, together=TOGETHER
+    )

@@ -74,11 +74,11 @@ def choose_plan(
         test = min(test, int(ASKING_SHARE * seconds / asking))
         left = seconds - test * asking
         train = min(train, int(left / training)) if training else train
-        if test < FEWEST_TEST or train < FEWEST_TRAIN:
+        if test < min(FEWEST_TEST, len(workload.test)) or train < min(FEWEST_TRAIN, len(workload.train)):
             need = (FEWEST_TEST * asking / ASKING_SHARE, FEWEST_TRAIN * training + FEWEST_TEST * asking)
             raise ResourceError(
                 f"{minutes:g} minutes are enough for {max(train, 0)} training and {max(test, 0)} test questions",
-                fix=f"Give it {max(need) / 60:.0f} minutes at least, or compare fewer systems.",
+                fix=f"Give it {max(need) / 60:.1f} minutes at least, or compare fewer systems.",
             )
     plan = Plan(
         train=train,

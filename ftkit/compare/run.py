@@ -14,9 +14,9 @@ runs/compare/
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import monotonic as clock
 from typing import Any
 
 from ftkit.compare.arms import Arm, arms_of
@@ -38,7 +38,7 @@ from ftkit.rag.answering import RagSystem
 from ftkit.rag.building import build_index, corpus_settings
 from ftkit.rag.encoder import EncoderPair, load_encoder
 from ftkit.rag.evaluation import Evaluation
-from ftkit.rag.measuring import measured_from
+from ftkit.rag.measured import measured_from
 from ftkit.rag.opening import beside
 from ftkit.rag.outcomes import outcomes_of
 from ftkit.rag.run import INDEX
@@ -80,7 +80,7 @@ def compare(spec: CompareSpec, *, quiet: bool = False) -> dict[str, Any]:
         Interrupted: After saving what the same call goes on from.
     """
     show_notices(quiet=quiet)
-    started = time.monotonic()
+    started = clock()
     spec = spec.resolved()
     folder = Path(spec.output or "")
     if not (folder / SPEC).is_file():
@@ -91,7 +91,7 @@ def compare(spec: CompareSpec, *, quiet: bool = False) -> dict[str, Any]:
         state = _open(spec, workload, folder)
         arms = state.trainer.order(arms_of(spec))
         for arm in arms:
-            if spec.budget is not None and time.monotonic() - started > 60 * spec.budget:
+            if spec.budget is not None and clock() - started > 60 * spec.budget:
                 state.waiting.append(arm.name)
                 continue
             _run_arm(state, arm)

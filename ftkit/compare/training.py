@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ftkit.compare.arms import DOCUMENTS, QUESTIONS, Arm, rag_recipe, tuned_recipe
-from ftkit.compare.work import read_cost, reader_flops_per_step, retriever_flops
+from ftkit.compare.work import read_cost, retriever_flops
 from ftkit.compare.workload import Workload
 from ftkit.files import write_text
 from ftkit.notices import log
@@ -16,7 +18,7 @@ from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import open_session
 from ftkit.rag.index import Index
 from ftkit.rag.reader import REFUSAL, ReaderPrompts
-from ftkit.rag.run import RESULT, is_rag_run, resume_rag, run_rag
+from ftkit.rag.run import REPORT, RESULT, is_rag_run, resume_rag, run_rag
 from ftkit.recipe import CompareSpec, RagRecipe, Recipe
 
 
@@ -96,16 +98,20 @@ class Trainer:
         if name is None or arm.name == name or alone or "joint" in arm.system.stages:
             return None
         run = self._place(Arm(name=name, system=self.spec.systems[name], seed=arm.seed))
-        total, a_step = read_cost(run).flops, reader_flops_per_step(run)
-        assert total is not None and a_step is not None, "the spec names a system with a reader"
-        if arm.system.stages:
-            return max(1, round((total - self._retriever_flops(arm)) / a_step))
-        session = open_session(self._tuned_recipe(arm))
-        report = session.prepare_data().report
-        reader = json.loads((run / "reader" / RESULT).read_text(encoding="utf-8"))
+        total = read_cost(run).flops
+        reader: dict[str, Any] = json.loads((run / "reader" / RESULT).read_text(encoding="utf-8"))
         a_token = float(reader["flops"]) / int(reader["tokens"])
-        mean = report.tokens / report.trained
-        return max(1, round(total / (a_token * mean * self.spec.train.batch_size)))
+        if total is None:
+            return None  # it was cut off in a way that left its operations unknown; the table says what each took
+        if arm.system.stages:
+            total -= self._retriever_flops(arm)
+            report = json.loads((run / "reader" / REPORT).read_text(encoding="utf-8"))
+            tokens, rows = int(report["tokens"]), int(report["trained"])
+        else:
+            data = open_session(self._tuned_recipe(arm)).prepare_data().report
+            tokens, rows = data.tokens, data.trained
+        steps_an_epoch = math.ceil(rows / self.spec.train.batch_size)
+        return max(1, round(total / (a_token * tokens / steps_an_epoch)))
 
     def _retriever_flops(self, arm: Arm) -> float:
         """What the stage retriever takes, by a system that has it behind it."""

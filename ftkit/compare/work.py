@@ -62,12 +62,6 @@ def read_cost(folder: Path) -> Cost:
     )
 
 
-def reader_flops_per_step(folder: Path) -> float | None:
-    """Of the stage that tunes a RAG system's reader; None where there was none."""
-    reader = _json(folder / "result.json")["stages"].get("reader")
-    return None if reader is None or not reader["flops"] else reader["flops"] / reader["steps"]
-
-
 def retriever_flops(folder: Path) -> float | None:
     """Of the stage that distils the reader into the retriever; None where there was none."""
     stage = _json(folder / "result.json")["stages"].get("retriever")

@@ -96,6 +96,7 @@ def evaluate_rag(
     generator: str = "",
     finder: Finder | None = None,
     confidences: bool = True,
+    together: int = 1,
 ) -> Evaluation:
     """Ask a system every question, under its threshold.
 
@@ -106,8 +107,9 @@ def evaluate_rag(
         generator: Its name, for the record.
         finder: See `ftkit.rag.measuring.measure`.
         confidences: See there; without them there is no risk-coverage curve.
+        together: See there.
     """
-    measured = measure(system, questions, cache=cache, finder=finder, confidences=confidences)
+    measured = measure(system, questions, cache=cache, finder=finder, confidences=confidences, together=together)
     settings = {
         "index": str(system.index.folder),
         "version": system.index.version,

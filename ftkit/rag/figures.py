@@ -91,7 +91,7 @@ def _error_figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
 def _latency_figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
     seconds = {
         "retrieve": _array(one.measured.retrieve_s for one in outcomes),
-        "generate": _array(one.measured.generate_s for one in outcomes),
+        "generate": _array(np.nan if (taken := one.measured.generate_s) is None else taken for one in outcomes),
     }
     return {
         f"latency_s.{step}.{name}": Quantile(values=values, share=share)

@@ -33,7 +33,7 @@ class Quantile:
     """The smallest value that a share of the questions does not exceed.
 
     Attributes:
-        values: A number each question.
+        values: A number each question; NaN where there is none.
         share: From 0 to 1.
     """
 
@@ -42,11 +42,14 @@ class Quantile:
 
     def value(self, weights: Floats) -> Floats:
         """See `Ratio.value`."""
-        order = np.argsort(self.values, kind="stable")
+        there = np.flatnonzero(~np.isnan(self.values))
+        if not len(there):
+            return np.full(len(weights), np.nan)
+        order = there[np.argsort(self.values[there], kind="stable")]
         reached = np.cumsum(weights[:, order], axis=1)
         # A hair less than the share: 0.95 of 20 questions is 19, and as a product of floats may come out above it.
         first = (reached >= self.share * reached[:, -1:] * (1 - 1e-12)).argmax(axis=1)
-        return np.asarray(self.values[order][first])
+        return np.where(reached[:, -1] > 0, self.values[order][first], np.nan)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ftkit.errors import DataError, Problem
 from ftkit.files import sha256_json
@@ -18,6 +17,7 @@ from ftkit.rag.answering import CitedAnswer, RagSystem
 from ftkit.rag.blame import Evidence, Wanted, comparable, searchable, stands_in
 from ftkit.rag.index import Index
 from ftkit.rag.likelihood import answer_loss, gives_likelihoods
+from ftkit.rag.measured import Cited, Measured, append_measured, read_measured
 from ftkit.rag.passage import Hit
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.threshold import generator_sha256
@@ -26,45 +26,8 @@ from ftkit.train.progress import ProgressBar
 # Passages that a search is judged by, however few of them the reader is given.
 DEPTH = 20
 CACHE_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cited:
-    """A passage that the reader was given, by place and digest; its text stands in the index."""
-
-    document: str
-    version: int
-    start: int
-    end: int
-    text_sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What a system did with one question.
-
-    Attributes:
-        said: The generator's answer, before any threshold; None where it said that it does not know.
-        confidence: In that answer; None without one, or where the generator gives no likelihoods.
-        citations: What the reader was given, best first.
-        ranks: Of each document that the answer needs, the rank of its best passage, from 1; None where none was
-            found.
-        evidence: Of the steps before the reader.
-        nll: Nats of the first right answer and its stop token after the reader's prompt; None without one.
-        nll_tokens: How many tokens that is; 0 without one.
-        retrieve_s: Seconds.
-        generate_s: Seconds.
-    """
-
-    said: str | None
-    confidence: float | None
-    citations: tuple[Cited, ...]
-    ranks: tuple[int | None, ...]
-    evidence: Evidence
-    nll: float | None
-    nll_tokens: int
-    retrieve_s: float
-    generate_s: float
+ALONE = 8  # of the questions asked in batches, those that are asked by themselves
+Pair = tuple[AskedQuestion, str]
 
 
 class Finder(Protocol):
@@ -83,6 +46,7 @@ def measure(
     cache: Path | None = None,
     finder: Finder | None = None,
     confidences: bool = True,
+    together: int = 1,
 ) -> list[Measured]:
     """Ask every question.
 
@@ -93,6 +57,7 @@ def measure(
             settings and question are not asked again.
         finder: Gives the passages; None for the system's own search.
         confidences: Whether answers get one; each costs a forward pass.
+        together: Answers generated in one batch. The first ones are generated alone all the same, to tell latencies.
 
     Raises:
         DataError: Naming every question that encoder or generator cannot read, before the first is asked.
@@ -104,17 +69,26 @@ def measure(
     _require_readable(bare, questions)
     texts = IndexTexts(system.index)
     keys = _keys(bare, questions, None if finder is None else finder.name)
-    known = {} if cache is None else _read_cache(cache)
+    known = {} if cache is None else read_measured(cache)
     found: list[Measured] = []
+    pairs = list(zip(questions, keys, strict=True))
     with ProgressBar("asking", len(questions)) as bar:
-        for done, (question, key) in enumerate(zip(questions, keys, strict=True), start=1):
-            if key not in known:
-                known[key] = _ask(bare, question, texts, finder)
+        for group in _groups(pairs, together):
+            # A group that was cut off is asked again as a whole: in a smaller batch its last digits may differ.
+            if any(key not in known for _, key in group):
+                answers = _ask(bare, [question for question, _ in group], texts, finder)
+                known |= {key: answer for (_, key), answer in zip(group, answers, strict=True)}
                 if cache is not None:
-                    _append(cache, key, known[key])
-            found.append(known[key])
-            bar.update(done)
+                    append_measured(cache, {key: known[key] for _, key in group})
+            found += [known[key] for _, key in group]
+            bar.update(len(found))
     return found
+
+
+def _groups(pairs: Sequence[Pair], together: int) -> Iterator[Sequence[Pair]]:
+    alone = len(pairs) if together == 1 else min(ALONE, len(pairs))
+    yield from (pairs[number : number + 1] for number in range(alone))
+    yield from (pairs[start : start + together] for start in range(alone, len(pairs), together))
 
 
 class IndexTexts:
@@ -151,15 +125,40 @@ class IndexTexts:
         return self._known[document]
 
 
-def _ask(system: RagSystem, question: AskedQuestion, texts: IndexTexts, finder: Finder | None) -> Measured:
+def _ask(
+    system: RagSystem, questions: Sequence[AskedQuestion], texts: IndexTexts, finder: Finder | None
+) -> list[Measured]:
+    found = [_find(system, question, finder) for question in questions]
+    if len(questions) == 1:
+        hits, seconds = found[0]
+        answers = [system.read(questions[0].question, hits[: system.passages], seconds)]
+    else:
+        given = [(asked.question, hits[: system.passages]) for asked, (hits, _) in zip(questions, found, strict=True)]
+        answers = system.read_together(given)
+    return [
+        _scored(system, question, hits, seconds, answer, texts, alone=len(questions) == 1)
+        for question, (hits, seconds), answer in zip(questions, found, answers, strict=True)
+    ]
+
+
+def _find(system: RagSystem, question: AskedQuestion, finder: Finder | None) -> tuple[list[Hit], float]:
     depth = max(DEPTH, system.passages)
     if finder is None:
-        hits, seconds = system.timed_hits(question.question, depth)
-    else:
-        started = time.perf_counter()
-        hits = finder(question, depth)
-        seconds = time.perf_counter() - started
-    answer = system.read(question.question, hits[: system.passages], seconds)
+        return system.timed_hits(question.question, depth)
+    started = time.perf_counter()
+    return finder(question, depth), time.perf_counter() - started
+
+
+def _scored(
+    system: RagSystem,
+    question: AskedQuestion,
+    hits: Sequence[Hit],
+    seconds: float,
+    answer: CitedAnswer,
+    texts: IndexTexts,
+    *,
+    alone: bool,
+) -> Measured:
     given = hits[: len(answer.citations)]
     words = [comparable(hit.passage.content) for hit in given]
     evidence = Evidence(
@@ -185,8 +184,8 @@ def _ask(system: RagSystem, question: AskedQuestion, texts: IndexTexts, finder: 
         evidence=evidence,
         nll=nll,
         nll_tokens=tokens,
-        retrieve_s=answer.latency_s.retrieve,
-        generate_s=answer.latency_s.generate,
+        retrieve_s=seconds,
+        generate_s=answer.latency_s.generate if alone else None,
     )
 
 
@@ -255,35 +254,3 @@ def _keys(system: RagSystem, questions: Sequence[AskedQuestion], finder: str | N
     ]
     for question in questions:
         yield sha256_json([*common, question.question, question.answers, question.documents])
-
-
-def _append(cache: Path, key: str, measured: Measured) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with cache.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"key": key, "measured": asdict(measured)}) + "\n")
-
-
-def _read_cache(cache: Path) -> dict[str, Measured]:
-    """The answers of a cache; a line that was cut off when its process died is none."""
-    found = {}
-    lines = cache.read_text(encoding="utf-8", errors="replace").splitlines() if cache.is_file() else []
-    for line in lines:
-        try:
-            row = json.loads(line)
-            found[str(row["key"])] = measured_from(row["measured"])
-        except (ValueError, KeyError, TypeError):
-            log.info("%s: a line that cannot be read is left out", cache)
-    if lines and not cache.read_bytes().endswith(b"\n"):
-        with cache.open("a", encoding="utf-8") as stream:
-            stream.write("\n")  # what is written next must not join the line that was cut off
-    return found
-
-
-def measured_from(values: dict[str, Any]) -> Measured:
-    """The same from `asdict` of it, as JSON gives it back."""
-    built = {
-        "citations": tuple(Cited(**one) for one in values["citations"]),
-        "ranks": tuple(values["ranks"]),
-        "evidence": Evidence(**values["evidence"]),
-    }
-    return Measured(**(values | built))

@@ -9,7 +9,7 @@ from typing import Any
 from ftkit.evaluate.metrics import f1, squad_words
 from ftkit.rag.answering import is_withheld
 from ftkit.rag.blame import Blame, blame, is_right
-from ftkit.rag.measuring import Measured
+from ftkit.rag.measured import Measured
 from ftkit.rag.questions import AskedQuestion
 
 

@@ -27,8 +27,8 @@ def shed(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def spec_of(shed, tiny_llama, tiny_encoder):
+@pytest.fixture(scope="module")
+def module_spec(shed, tiny_llama, tiny_encoder):
     """Makes specs over the shed."""
 
     def make(output, **changes):
