@@ -35,8 +35,8 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "rows", "sections", "methods", "lora_family", "recipes", "rag", "compare", "facts", "digest",
-        "yaml12", "overrides", "load", "shipped", "",
+        "base", "rows", "sections", "methods", "lora_family", "recipes", "rag", "compare", "advise", "facts",
+        "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
     ],
     "data": [
         "sample", "example", "private", "lint", "stats", "lint_dataset", "show",
@@ -92,6 +92,7 @@ ORDER = {
         "workload", "arms", "work", "plan", "training", "asking", "figures", "contrasts", "document", "page", "run",
         "",
     ],
+    "advise": ["options", "rules", "literature", "evidence", "ranking", "advice", "asking", "page", ""],
     "serve": ["names", "listen", "wire", "cited", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip
 

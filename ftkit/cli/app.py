@@ -10,6 +10,7 @@ import typer
 
 import ftkit
 from ftkit.cli import (
+    advise,
     chat,
     check,
     combine,
@@ -70,6 +71,7 @@ VERBS: dict[str, Any] = {
     "export": export.export,
     "combine": combine.combine,
     "compare": compare.compare,
+    "advise": advise.advise,
     "unbundle": unbundle.unbundle,
     "verify": verify.verify,
     "selftest": selftest.selftest,

@@ -1,10 +1,12 @@
 """What the user writes: a recipe, checked in one pass, as pure data."""
 
+from ftkit.recipe.advise import AdviseSpec
 from ftkit.recipe.compare import CompareSpec, ContrastSection, SystemSection
 from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_digest
 from ftkit.recipe.load import (
     dump_recipe,
     json_schema,
+    load_advise_spec,
     load_compare_spec,
     load_rag_recipe,
     load_recipe,
@@ -39,6 +41,7 @@ __all__ = [
     "RECIPES",
     "AdapterRecipe",
     "AdapterSettings",
+    "AdviseSpec",
     "CompareSpec",
     "ContrastSection",
     "DataSection",
@@ -67,6 +70,7 @@ __all__ = [
     "dump_recipe",
     "find_recipe",
     "json_schema",
+    "load_advise_spec",
     "load_compare_spec",
     "load_rag_recipe",
     "load_recipe",

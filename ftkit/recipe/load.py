@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args
@@ -12,6 +11,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ftkit.errors import Problem, RecipeError
 from ftkit.nearest import did_you_mean
+from ftkit.recipe.advise import AdviseSpec
+from ftkit.recipe.anchor import anchor_paths
 from ftkit.recipe.base import Section
 from ftkit.recipe.compare import CompareSpec
 from ftkit.recipe.lora_family import FAMILY, LoRASettings
@@ -37,13 +38,9 @@ _WORDS = {
     "union_tag_not_found": "should be a mapping of keys to values",
 }
 
-# Keys that a bare value may stand for.
-_OBVIOUS = ("path", "train", "replay", "encoder", "sources")
 _VERBS = {"rag": "ftkit rag train", "compare": "ftkit compare"}
 Checked = TypeVar("Checked", RagRecipe, CompareSpec)
-MAX_FIXES = 200  # the nearest known name takes milliseconds to find, and a file may hold thousands of strangers
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|feather|txt|md|gz|zst)$", re.IGNORECASE)
+MAX_FIXES = 200
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
@@ -80,6 +77,19 @@ def load_compare_spec(path: str | os.PathLike[str], overrides: Sequence[str] = (
     return checked
 
 
+def load_advise_spec(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> AdviseSpec:
+    """Read a situation for ``ftkit advise``.
+
+    Raises:
+        RecipeError: Listing each fault with file and line, or with the override that caused it.
+    """
+    values, place = _read(Path(path), overrides)
+    try:
+        return AdviseSpec.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(_problems(error, AdviseSpec, values, place)) from None
+
+
 def _load_kind(
     wanted: str, section: type[Checked], path: str | os.PathLike[str], overrides: Sequence[str]
 ) -> Checked:
@@ -99,8 +109,8 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Callabl
     """A file's values with overrides, every path absolute, and what tells a key's place in the person's words."""
     document = read_yaml(path)
     here = path.resolve().parent
-    values, origins = apply_overrides(_anchor_paths(document.values, here), overrides)
-    values = _anchor_paths(values, Path.cwd())
+    values, origins = apply_overrides(anchor_paths(document.values, here), overrides)
+    values = anchor_paths(values, Path.cwd())
 
     def place(key_path: KeyPath) -> str:
         for length in range(len(key_path), 0, -1):
@@ -148,7 +158,7 @@ def recipe_error(error: ValidationError, recipe: type[Recipe], values: dict[str,
 
 def dump_recipe(recipe: Recipe | RagRecipe | CompareSpec) -> str:
     """The recipe as YAML with every default written out and every path absolute."""
-    return to_yaml(_anchor_paths(recipe.model_dump(mode="json"), Path.cwd()))
+    return to_yaml(anchor_paths(recipe.model_dump(mode="json"), Path.cwd()))
 
 
 def json_schema() -> dict[str, Any]:
@@ -160,7 +170,7 @@ def json_schema() -> dict[str, Any]:
 
 def _problems(
     error: ValidationError,
-    recipe: type[Recipe | RagRecipe | CompareSpec],
+    recipe: type[Recipe | RagRecipe | CompareSpec | AdviseSpec],
     values: dict[str, Any],
     place: Callable[[KeyPath], str],
 ) -> list[Problem]:
@@ -253,57 +263,3 @@ def _section_in(annotation: Any) -> type[Section] | None:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next((found for part in get_args(annotation) if (found := _section_in(part))), None)
-
-
-def _existing_path(text: str, folder: Path) -> str:
-    """An absolute path where ``text`` names something below ``folder``, else ``text`` as it is (a hub id, a name)."""
-    try:
-        looks_like_path = text.startswith((".", "/", "~"))
-        return _path_in(text, folder) if looks_like_path or (folder / text).exists() else text
-    except OSError:  # too long for a path
-        return text
-
-
-def _path_in(text: str, folder: Path) -> str:
-    try:
-        return str((folder / Path(text).expanduser()).resolve())
-    except (RuntimeError, ValueError):  # no such user's home; a zero byte. Whoever opens it will say so
-        return text
-
-
-def _source_path(text: str, folder: Path) -> str:
-    """An absolute path, except of a hub id: ``owner/name``, where nothing here could be meant."""
-    first, _, rest = text.partition("/")
-    is_hub_id = _HUB_ID.fullmatch(text) is not None and not _DATA_FILE.search(rest)
-    try:
-        return text if is_hub_id and not (folder / first).exists() else _path_in(text, folder)
-    except OSError:  # too long for a path
-        return text
-
-
-def _anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make every path in a recipe's plain values absolute, in whichever short or long form it was written."""
-
-    def walk(value: Any, steps: tuple[str, ...], anchor: Callable[[str, Path], str]) -> Any:
-        if not steps:
-            if isinstance(value, list):
-                return [walk(item, steps, anchor) for item in value]
-            return anchor(value, folder) if isinstance(value, str) else value
-        if isinstance(value, list):
-            return [walk(item, steps[1:] if steps[0] == "train" else steps, anchor) for item in value]
-        if isinstance(value, dict):
-            return {key: walk(item, steps[1:], anchor) if key == steps[0] else item for key, item in value.items()}
-        return walk(value, steps[1:], anchor) if steps[0] in _OBVIOUS else value
-
-    for name_or_path in (
-        ("model", "path"),
-        ("model", "chat_template"),
-        ("retriever", "encoder"),
-        ("data", "synthetic", "generator"),
-    ):
-        values = walk(values, name_or_path, _existing_path)
-    for path in (("data", "train", "path"), ("data", "replay", "path")):
-        values = walk(values, path, _source_path)
-    for key in ("validation", "evaluation", "test"):
-        values = walk(values, ("data", key), _path_in)
-    return dict(walk(values, ("corpus", "sources"), _path_in))
