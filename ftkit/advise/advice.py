@@ -72,7 +72,7 @@ def advise(spec: AdviseSpec) -> Advice:
     best = order[0] if order else None
     return Advice(
         choice=choice,
-        confidence=ranking.shares[best] if best is not None else 0.0,
+        confidence=_confidence(ranking, best),
         runner_up=_runner_up(order, choice),
         because=_because(ranking, evidence, best),
         eliminated=_eliminated(ranking),
@@ -81,6 +81,12 @@ def advise(spec: AdviseSpec) -> Advice:
         ranking=ranking,
         evidence=evidence,
     )
+
+
+def _confidence(ranking: Ranking, best: Option | None) -> float:
+    if best is None:
+        return 0.0
+    return ranking.shares["rag"] + ranking.shares["hybrid"] if ranking.is_first_step else ranking.shares[best]
 
 
 def _runner_up(order: list[Option], choice: str) -> str | None:
@@ -107,6 +113,13 @@ def _because(ranking: Ranking, evidence: Evidence, best: Option | None) -> tuple
             found.setdefault(reason.id, reason)
     for veto in ranking.vetoes:
         found.setdefault(veto.reason.id, veto.reason)
+    if ranking.is_first_step:
+        both = ranking.shares["rag"] + ranking.shares["hybrid"]
+        text = (
+            f"rag and hybrid together win {both:.0%}; which of them is open, and the second begins with the first: an "
+            "index is built either way, and a measurement then tells whether its reader is worth training"
+        )
+        return (*list(found.values())[:8], Reason(text=text, id="P-first-step"))
     share = f"{best} wins {ranking.shares[best]:.0%} of the draws; {ENOUGH:.0%} are asked for"
     return (*list(found.values())[:8], Reason(text=share, id="P-share"))
 

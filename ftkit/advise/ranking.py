@@ -19,6 +19,7 @@ from ftkit.recipe.advise import AdviseSpec
 
 DRAWS, SEED = 2000, 0
 ENOUGH = 0.7  # below it, undetermined
+CERTAIN = 0.9
 UNKNOWN = Utility(mean=0.5, deviation=0.12)
 BELIEVED = 0.1  # one standard deviation of what rules and papers say together
 APART = 0.15  # of an option that was not measured, beside one that was
@@ -40,6 +41,7 @@ class Ranking:
         beliefs: What rules and papers said.
         dominated: By option, one that is at least as good on every criterion that counts.
         told: Whether the situation says anything that bears on the choice.
+        measured: Options whose answers were measured.
     """
 
     shares: dict[Option, float]
@@ -49,6 +51,7 @@ class Ranking:
     beliefs: tuple[Belief, ...]
     dominated: dict[Option, Option]
     told: bool
+    measured: frozenset[Option]
 
     @property
     def order(self) -> list[Option]:
@@ -59,7 +62,21 @@ class Ranking:
     def choice(self) -> Option | None:
         """None where nothing is sure enough, or nothing was told."""
         best = self.order[0] if self.shares else None
-        return best if best is not None and self.told and self.shares[best] >= ENOUGH else None
+        if best is None or not self.told:
+            return None
+        if self.shares[best] >= ENOUGH:
+            return best
+        return "rag" if self.is_first_step else None
+
+    @property
+    def is_first_step(self) -> bool:
+        """Whether it is retrieval, and only open whether its reader is worth training.
+
+        Retrieval is where both begin, so nothing is lost by starting there; a measurement then says whether to go on.
+        """
+        if "rag" not in self.shares or "hybrid" not in self.shares or self.measured & {"rag", "hybrid"}:
+            return False
+        return self.shares["rag"] + self.shares["hybrid"] >= CERTAIN and max(self.shares.values()) < ENOUGH
 
 
 def rank(spec: AdviseSpec, evidence: Evidence, *, draws: int = DRAWS) -> Ranking:
@@ -77,6 +94,7 @@ def rank(spec: AdviseSpec, evidence: Evidence, *, draws: int = DRAWS) -> Ranking
         vetoes=tuple(out),
         beliefs=tuple(held),
         dominated=_dominated(utilities, weights),
+        measured=frozenset(evidence.utilities.get("accuracy", {})),
         told=bool(out) or bool(evidence.utilities) or is_told(spec),
     )
 

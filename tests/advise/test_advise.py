@@ -74,6 +74,19 @@ def test_required_citations_put_weights_alone_out_whatever_is_measured(tmp_path)
     assert ("fine-tuning", "V-citations") in [(option, reason.id) for option, reason in advice.eliminated]
 
 
+def test_where_only_the_readers_training_is_open_retrieval_comes_first_until_it_is_measured(tmp_path):
+    values = {
+        "knowledge": {"stability": "slow", "changes_per_month": 2.0, "specialised": True},
+        "verifiability": {"citations": "required"},
+        "situation": {"documents": 3000, "examples": 400},
+        "resources": {"expertise": "low"},
+    }
+    advice = advise(told(values))
+    assert advice.choice == "rag" and advice.because[-1].id == "P-first-step" and advice.confidence >= 0.9
+    better = measured(tmp_path, "hybrid", 0.8)
+    assert advise(told(values, better)).choice == "hybrid"
+
+
 def test_when_no_option_is_left_nothing_is_advised(tmp_path):
     advice = advise(told({"verifiability": {"citations": "required"}, "situation": {"documents": 0}}))
     assert (advice.choice, advice.runner_up) == (UNDETERMINED, None)
