@@ -48,6 +48,8 @@ def _headline(advice: Advice) -> str:
             f" (likeliest: {advice.ranking.order[0]}, {advice.confidence:.0%})" if advice.ranking.shares else ""
         )
         return f"Undetermined{likeliest}"
+    if advice.ranking.is_first_step:
+        return f"rag, {advice.confidence:.0%} sure of retrieval; whether its reader is worth training is open"
     return f"{advice.choice}, {advice.confidence:.0%} sure{second}"
 
 
