@@ -15,7 +15,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ftkit.advise.advice import advise as get_advice
     from ftkit.api import Run, check, open_run, resume, run, selftest
+    from ftkit.compare.run import compare as run_compare
     from ftkit.errors import FtkitError
     from ftkit.methods import load_adapter
     from ftkit.pipeline.bundling import Packing, unbundle
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from ftkit.rag.world import closed_world
     from ftkit.recipe import (
         AdapterRecipe,
+        AdviseSpec,
+        CompareSpec,
         FullRecipe,
         LoRARecipe,
         PrefixRecipe,
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
         QLoRARecipe,
         RagRecipe,
         Recipe,
+        load_advise_spec,
+        load_compare_spec,
         load_rag_recipe,
         load_recipe,
     )
@@ -86,14 +92,21 @@ _HOMES = {
     "RagSystem": "ftkit.rag.answering",
     "export_rag": "ftkit.rag.exporting",
     "closed_world": "ftkit.rag.world",
+    "CompareSpec": "ftkit.recipe",
+    "load_compare_spec": "ftkit.recipe",
+    "run_compare": "ftkit.compare.run:compare",
+    "AdviseSpec": "ftkit.recipe",
+    "load_advise_spec": "ftkit.recipe",
+    "get_advice": "ftkit.advise.advice:advise",
 }
 
 __all__ = [
-    "AdapterRecipe", "Combined", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "Packing", "PrefixRecipe",
-    "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe", "Run", "Selftest", "Target", "bundle", "check",
-    "closed_world", "combine", "export_rag", "index_documents", "load_adapter", "load_rag_recipe", "load_recipe",
-    "open_data", "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run", "run_rag", "selftest",
-    "unbundle", "verify", "verify_endpoint",
+    "AdapterRecipe", "AdviseSpec", "Combined", "CompareSpec", "DataView", "FtkitError", "FullRecipe", "LoRARecipe",
+    "Packing", "PrefixRecipe", "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe", "Run", "Selftest",
+    "Target", "bundle", "check", "closed_world", "combine", "export_rag", "get_advice", "index_documents",
+    "load_adapter", "load_advise_spec", "load_compare_spec", "load_rag_recipe", "load_recipe", "open_data",
+    "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run", "run_compare", "run_rag",
+    "selftest", "unbundle", "verify", "verify_endpoint",
 ]  # fmt: skip
 
 

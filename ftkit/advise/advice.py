@@ -116,8 +116,8 @@ def _because(ranking: Ranking, evidence: Evidence, best: Option | None) -> tuple
     if ranking.is_first_step:
         both = ranking.shares["rag"] + ranking.shares["hybrid"]
         text = (
-            f"rag and hybrid together win {both:.0%}; which of them is open, and the second begins with the first: an "
-            "index is built either way, and a measurement then tells whether its reader is worth training"
+            f"rag and hybrid together win {both:.0%}; which of them is open, and the second begins with the first: "
+            "an index is built either way, and a measurement then tells whether its reader is worth training"
         )
         return (*list(found.values())[:8], Reason(text=text, id="P-first-step"))
     share = f"{best} wins {ranking.shares[best]:.0%} of the draws; {ENOUGH:.0%} are asked for"

@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=2, help="questions after each edit")
     parser.add_argument("--untouched", type=int, default=50, help="questions that no edit is about")
     parser.add_argument("--generator", help="a run, an export or a model; the small known one unless named")
+    parser.add_argument("--passages", type=int, help="given to the generator")
+    parser.add_argument("--passage-tokens", type=int, help="longest passage")
     parser.add_argument("--max-new-tokens", type=int, default=24)
     options = parser.parse_args()
     show_notices()
@@ -37,10 +39,12 @@ def main() -> None:
     world = closed_world(subjects=options.subjects, paraphrases=1, two_hop=0.0)
     edits = draw_edits(world, options.edits)
     with tempfile.TemporaryDirectory() as folder:
-        index, encoders = open_or_create(Path(folder) / "index", generator=options.generator)
+        index, encoders = open_or_create(
+            Path(folder) / "index", generator=options.generator, passage_tokens=options.passage_tokens
+        )
         index.add(world_documents(world), encoders)
         index.close()
-        system = open_system(Path(folder) / "index", max_new_tokens=options.max_new_tokens)
+        system = open_system(Path(folder) / "index", max_new_tokens=options.max_new_tokens, passages=options.passages)
         # The threshold of an index is for its readers; here every answer counts.
         system = replace(system, threshold=None)
         started = time.perf_counter()
