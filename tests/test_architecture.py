@@ -35,7 +35,7 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "rows", "sections", "methods", "lora_family", "recipes", "rag", "compare", "advise", "facts",
+        "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "compare", "advise", "facts",
         "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
     ],
     "data": [
@@ -60,7 +60,7 @@ ORDER = {
         "peft_method", "starts", "full", "lora", "qlora", "lora_family", "adalora", "soft_prompts", "adapter",
         "loading", "lora_file", "combination_formula", "combination", "",
     ],
-    "evaluate": ["loss", "metrics", "generation", "speaking", ""],
+    "evaluate": ["loss", "metrics", "generation", "speaking", "general", "forgetting", ""],
     "train": [
         "allocator", "batches", "schedule", "metrics_log", "progress", "signals", "counters", "spec", "arguments",
         "optimizer", "checkpoint", "documents", "isolation", "soundness", "course", "objective", "canaries",

@@ -64,6 +64,7 @@ def result_document(
         "weights": str(session.precision.weights).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "metrics": facts["metrics"],
+        "forgetting": facts["forgetting"],
         "exports": exports,
         "versions": library_versions(),
     }

@@ -20,6 +20,7 @@ from ftkit.notices import log, show_notices
 from ftkit.pipeline.answers import AnswerSet, answer_questions, choose_questions
 from ftkit.pipeline.estimate import Estimate, estimate
 from ftkit.pipeline.exporting import describe_trained, finish_exports, require_exports
+from ftkit.pipeline.forgetting import drop_distributions, measure_after, measure_before, read_general_of
 from ftkit.pipeline.identity import as_it_began, identity, require_unchanged
 from ftkit.pipeline.mishaps import saying_what_is_saved
 from ftkit.pipeline.result import result_document, write_samples
@@ -70,6 +71,7 @@ def run(recipe: Recipe, *, quiet: bool = False) -> FinishedRun:
     with saying_what_is_saved(folder), _claimed(folder):
         session = open_session(recipe)
         require_exports(session, session.recipe.export or ())
+        read_general_of(session)  # its faults are told before anything is prepared
         data = session.prepare_data()
         needs = estimate(session, data)
         needs.require_fit()
@@ -135,7 +137,9 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
         max_new_tokens=recipe.evaluate.max_new_tokens,
         metrics=recipe.evaluate.metrics,
     )
+    general = read_general_of(session)
     before, probes = _measure_base(session, data, model, questions, folder)
+    measure_before(session, general, model, folder)
     model = session.attach(model)
     packing = _choose_packing(session, model)
     checkpoint = newest_checkpoint(folder.checkpoints)
@@ -169,11 +173,13 @@ def _go(session: Session, data: PreparedData, needs: Estimate, folder: RunFolder
         "losses": {"before": before["validation_loss"], "after": result.validation_loss},
         "packing": packing,
         "flops": matrices_of(model).trained(result.tokens),
+        "forgetting": measure_after(session, general, model, folder),
     }
     trained = describe_trained(session, model, probes, data.stop_token_ids, folder, facts)
     exports = finish_exports(trained, recipe.export or (), folder)
     document = result_document(session, needs, result, facts, exports)
     folder.write("result.json", document)
+    drop_distributions(folder)
     write_report(folder.path)
     _require_verified(document)
     return FinishedRun(folder=folder.path, result=document)

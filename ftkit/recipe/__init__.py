@@ -3,6 +3,7 @@
 from ftkit.recipe.advise import AdviseSpec
 from ftkit.recipe.compare import CompareSpec, ContrastSection, SystemSection
 from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_digest
+from ftkit.recipe.evaluating import EvaluateSection
 from ftkit.recipe.load import (
     dump_recipe,
     json_schema,
@@ -28,7 +29,6 @@ from ftkit.recipe.recipes import (
 )
 from ftkit.recipe.sections import (
     DataSection,
-    EvaluateSection,
     ExportSection,
     ModelSection,
     SourceSection,

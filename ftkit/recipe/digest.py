@@ -27,6 +27,8 @@ def decisive_values(recipe: Recipe | RagRecipe) -> dict[str, Any]:
     for key in ("train", "validation"):
         if not isinstance(values["data"][key], float | None):
             del values["data"][key]
+    if "forgetting" in values.get("evaluate", {}):
+        del values["evaluate"]["forgetting"]  # places on disk; a resumed run holds their content to what it was
     if "corpus" in values:
         del values["corpus"]["sources"]
     return values

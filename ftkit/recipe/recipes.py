@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ftkit.recipe.base import ClashError, Section
+from ftkit.recipe.evaluating import EvaluateSection
 from ftkit.recipe.lora_family import LoRAFamily, LoRASettings, QLoRASettings
 from ftkit.recipe.methods import AdapterSettings, FullSettings, MethodSettings, PrefixSettings, PromptSettings
 from ftkit.recipe.sections import (
     MERGED_KINDS,
     DataSection,
-    EvaluateSection,
     ExportSection,
     ModelSection,
     TrainSection,

@@ -274,25 +274,6 @@ class TrainSection(Section):
         return self
 
 
-class EvaluateSection(Section):
-    """What is measured before and after training, on the validation rows."""
-
-    samples: int = Field(default=4, ge=0, description="Answers shown before and after.")
-    metrics: tuple[Literal["exact_match", "f1", "rouge_l"], ...] = Field(
-        default=("exact_match",), description="Scores of generated answers."
-    )
-    max_examples: int = Field(default=100, ge=1, description="Validation examples that answers are generated for.")
-    max_new_tokens: int = Field(default=256, ge=1, description="Longest generated answer, in tokens.")
-    forgetting: None = Field(default=None, description="Reserved: general text to measure forgetting on.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _lists_are_tuples(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("metrics"), list):
-            return {**value, "metrics": tuple(value["metrics"])}
-        return value
-
-
 class ExportSection(Section):
     """One artefact to write and verify after training."""
 

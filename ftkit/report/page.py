@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ftkit.files import write_text
 from ftkit.report.data_section import data
+from ftkit.report.forgetting import forgetting
 from ftkit.report.markup import Markup, element, join
 from ftkit.report.read import RunFiles, read_run
 from ftkit.report.sections import curves, headline, recipe, resources, samples, versions
@@ -45,6 +46,7 @@ def render_page(run: RunFiles) -> str:
         curves(run),
         data(run),
         samples(run),
+        forgetting(run),
         exports(run),
         resources(run, summary),
         versions(run),
