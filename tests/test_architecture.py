@@ -52,8 +52,8 @@ ORDER = {
         "tables", "summary", "prepare", "stream", "streaming", "",
     ],
     "models": [
-        "known", "wheel", "cache", "weights", "shards", "gguf", "find", "find_encoder", "precision", "chat_template",
-        "tokenizer", "prompt_tokens", "vocabulary", "load", "licences", "",
+        "known", "wheel", "cache", "weights", "shards", "gguf", "find", "find_encoder", "find_reranker", "precision",
+        "chat_template", "tokenizer", "prompt_tokens", "vocabulary", "load", "licences", "",
     ],
     "methods": [
         "bottleneck", "method", "targets", "tokens", "quantised", "adapter_files", "peft_calls", "layerwise",
@@ -80,9 +80,9 @@ ORDER = {
         "world.draw", "world.names", "world.values", "world.wording", "world.companies", "world.places",
         "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
         "world.write", "world.closed", "world",
-        "encoder", "passage", "fusion", "lexical", "schema", "settings", "exported", "vectors", "store", "soundness",
-        "growth", "index", "reader", "likelihood", "threshold", "hops", "answering", "opening", "objectives",
-        "questions", "blame", "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries",
+        "encoder", "passage", "reranker", "fusion", "lexical", "schema", "settings", "exported", "vectors", "store",
+        "soundness", "growth", "index", "reader", "likelihood", "threshold", "hops", "answering", "opening",
+        "objectives", "questions", "blame", "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries",
         "evaluation_page", "updates", "spans", "drawing", "asking", "roundtrip", "synthetic",
         "training", "mining", "raft", "readings", "learning", "snapshot", "building", "adaptation", "joint", "run",
         "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,12 @@ def find_encoder(path: str, revision: str | None = None, *, cached_only: bool = 
     return EncoderFolder(name=path, folder=folder, sha256=encoder_sha256(folder))
 
 
-def check_encoder_folder(folder: Path) -> None:
+def check_encoder_folder(folder: Path, *, allowed: Sequence[str] = ALLOWED_MODULES) -> None:
     """Refuse an encoder that cannot be loaded safely and completely.
+
+    Args:
+        folder: Of sentence-transformers or of plain transformers.
+        allowed: The parts that it may be made of.
 
     Raises:
         ModelError: Weights missing, damaged or pickled, or a part that would run code of its own.
@@ -96,10 +101,10 @@ def check_encoder_folder(folder: Path) -> None:
                 f"{folder / MODULES}: entry {number} has no type and path", fix="Fetch the encoder again."
             )
         package, _, name = kind.rpartition(".")
-        if package.split(".")[0] != "sentence_transformers" or name not in ALLOWED_MODULES:
+        if package.split(".")[0] != "sentence_transformers" or name not in allowed:
             raise ModelError(
                 f"{folder / MODULES}: entry {number} asks for {kind}",
-                fix=f"ftkit loads encoders that are made of {', '.join(ALLOWED_MODULES)} of sentence_transformers.",
+                fix=f"ftkit loads encoders that are made of {', '.join(allowed)} of sentence_transformers.",
             )
         _check_part(folder, place)
 
