@@ -75,7 +75,8 @@ ORDER = {
         "checks", "verify", "archive", "unpack", "signing", "licensing", "sbom", "run_guide", "",
     ],
     "rag": [
-        "document", "loaders.reading", "loaders.plain", "loaders.markdown", "loaders.web", "loaders.pdf",
+        "document", "loaders.reading", "loaders.plain", "loaders.markdown", "loaders.web",
+        "loaders.pdf_process", "loaders.parser", "loaders.pdf",
         "loaders.rows", "loaders", "sources", "corpus", "blocks", "cuts", "chunking",
         "world.draw", "world.names", "world.values", "world.wording", "world.companies", "world.places",
         "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
@@ -115,7 +116,7 @@ ADAPTERS = {
 # Run alone in a process of their own, with nothing of ftkit, as the export's users would load it.
 STANDS_ALONE = {
     "export.verify_process", "export.onnx_process", "export.readers.convert_to_gguf", "export.readers.llama_cpp",
-    "export.readers.onnx_genai",
+    "export.readers.onnx_genai", "rag.loaders.pdf_process",
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "numpy", "pyarrow"}
 LIGHT_FLOORS = {"errors", "units", "files", "machine", "notices", "recipe", "advise", "cli", "", "__main__"}
