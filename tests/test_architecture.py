@@ -35,8 +35,8 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "compare", "advise", "facts",
-        "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
+        "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "compare", "advise",
+        "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
     ],
     "data": [
         "sample", "example", "private", "lint", "stats", "lint_dataset", "show",
@@ -52,8 +52,8 @@ ORDER = {
         "tables", "summary", "prepare", "stream", "streaming", "",
     ],
     "models": [
-        "known", "wheel", "cache", "weights", "shards", "gguf", "find", "find_encoder", "precision", "chat_template",
-        "tokenizer", "prompt_tokens", "vocabulary", "load", "licences", "",
+        "known", "wheel", "cache", "weights", "shards", "gguf", "find", "find_encoder", "find_reranker", "precision",
+        "chat_template", "tokenizer", "prompt_tokens", "vocabulary", "load", "licences", "",
     ],
     "methods": [
         "bottleneck", "method", "targets", "tokens", "quantised", "adapter_files", "peft_calls", "layerwise",
@@ -75,14 +75,16 @@ ORDER = {
         "checks", "verify", "archive", "unpack", "signing", "licensing", "sbom", "run_guide", "",
     ],
     "rag": [
-        "document", "loaders.reading", "loaders.plain", "loaders.markdown", "loaders.web", "loaders.pdf",
+        "document", "loaders.reading", "loaders.plain", "loaders.markdown", "loaders.web",
+        "loaders.pdf_process", "loaders.parser", "loaders.pdf",
         "loaders.rows", "loaders", "sources", "corpus", "blocks", "cuts", "chunking",
         "world.draw", "world.names", "world.values", "world.wording", "world.companies", "world.places",
         "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
         "world.write", "world.closed", "world",
-        "encoder", "passage", "fusion", "lexical", "schema", "settings", "exported", "vectors", "store", "soundness",
-        "growth", "index", "reader", "likelihood", "threshold", "hops", "answering", "opening", "objectives",
-        "questions", "blame", "intervals", "measured", "measuring", "outcomes", "figures", "evaluation", "canaries",
+        "encoder", "passage", "reranker", "fusion", "lexical", "schema", "settings", "exported", "vectors", "store",
+        "soundness", "growth", "index", "reader", "likelihood", "threshold", "hops", "answering", "opening",
+        "objectives", "questions", "blame", "intervals", "measured", "measuring", "outcomes", "figures", "evaluation",
+        "canaries",
         "evaluation_page", "updates", "spans", "drawing", "asking", "roundtrip", "synthetic",
         "training", "mining", "raft", "readings", "learning", "snapshot", "building", "adaptation", "joint", "run",
         "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
@@ -116,7 +118,7 @@ ADAPTERS = {
 # Run alone in a process of their own, with nothing of ftkit, as the export's users would load it.
 STANDS_ALONE = {
     "export.verify_process", "export.onnx_process", "export.readers.convert_to_gguf", "export.readers.llama_cpp",
-    "export.readers.onnx_genai",
+    "export.readers.onnx_genai", "rag.loaders.pdf_process",
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "numpy", "pyarrow"}
 LIGHT_FLOORS = {"errors", "units", "files", "machine", "notices", "recipe", "advise", "cli", "", "__main__"}

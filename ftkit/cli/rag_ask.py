@@ -34,6 +34,15 @@ Hops = Annotated[
     typer.Option(min=1, max=2, help="2: search again with what the first passage brings, for two-step questions."),
 ]
 
+Rerank = Annotated[
+    str | None,
+    typer.Option(
+        "--reranker",
+        help="A cross-encoder (folder or hub id) that orders the first hits anew; none: the search's own order.",
+    ),
+]
+Reranked = Annotated[int | None, typer.Option(min=1, help="How many hits it orders.")]
+
 
 def ask(
     folder: Folder,
@@ -45,13 +54,15 @@ def ask(
     passages: Annotated[int | None, typer.Option(min=0, help="How many the generator is given.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
     hops: Hops = None,
+    reranker: Rerank = None,
+    reranked: Reranked = None,
     why: Annotated[bool, typer.Option("--why", help="Show scores, and the answer without the passages.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings only on stderr.")] = False,
 ) -> None:
     """Answer a question from an index's documents, with the passages that the answer rests on."""
     from ftkit.notices import show_notices
-    from ftkit.rag.opening import open_system
+    from ftkit.rag.opening import Reranking, open_system
 
     show_notices(quiet=quiet)
     system = open_system(
@@ -61,6 +72,7 @@ def ask(
         passages=passages,
         max_new_tokens=max_new_tokens,
         hops=hops,
+        reranking=Reranking(reranker=reranker, reranked=reranked),
     )
     answer, reasons = system.explain(question) if why else (system.ask(question), None)
     if as_json:
@@ -74,18 +86,23 @@ def search(
     question: Question,
     mode: Search = None,
     count: Annotated[int, typer.Option("--passages", min=1, help="How many to show.")] = 5,
+    reranker: Rerank = None,
+    reranked: Reranked = None,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings only on stderr.")] = False,
 ) -> None:
     """Show the passages that are found for a question; no generator is needed."""
     from ftkit.notices import show_notices
-    from ftkit.rag.index import Index
-    from ftkit.rag.opening import index_folder, open_encoders
+    from ftkit.rag.opening import Reranking, search_index
 
     show_notices(quiet=quiet)
-    index = Index(index_folder(folder))
-    encoders = None if mode is Mode.lexical else open_encoders(index.folder)
-    hits = index.search(question, encoders, count=count, mode="hybrid" if mode is None else mode.value)
+    hits = search_index(
+        folder,
+        question,
+        count=count,
+        mode="hybrid" if mode is None else mode.value,
+        reranking=Reranking(reranker=reranker, reranked=reranked),
+    )
     if as_json:
         print_json([_hit(hit) for hit in hits])
         return

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ftkit.cli.output import Json, Quiet, print_json
-from ftkit.cli.rag_ask import Folder, Hops, Search
+from ftkit.cli.rag_ask import Folder, Hops, Rerank, Reranked, Search
 
 Risk = Annotated[
     float | None,
@@ -32,6 +32,8 @@ def evaluate(
     passages: Annotated[int | None, typer.Option(min=0, help="How many the generator is given.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
     hops: Hops = None,
+    reranker: Rerank = None,
+    reranked: Reranked = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask the first N questions only.")] = None,
     max_risk: Risk = None,
     save: Annotated[
@@ -50,7 +52,7 @@ def evaluate(
     from ftkit.rag.canaries import compare_runs, read_baseline
     from ftkit.rag.evaluation import evaluate_rag, set_threshold
     from ftkit.rag.evaluation_page import write_evaluation_page
-    from ftkit.rag.opening import open_system
+    from ftkit.rag.opening import Reranking, open_system
     from ftkit.rag.questions import read_questions
 
     show_notices(quiet=quiet)
@@ -63,6 +65,7 @@ def evaluate(
         passages=passages,
         max_new_tokens=max_new_tokens,
         hops=hops,
+        reranking=Reranking(reranker=reranker, reranked=reranked),
     )
     cache = None if save is None else save.with_name(f"{save.name}.answers.jsonl")
     outcome = evaluate_rag(system, questions, cache=cache, generator=generator or "")
@@ -75,10 +78,7 @@ def evaluate(
         write_json(save, document)
     if report is not None:
         write_evaluation_page(report, outcome)
-    if as_json:
-        print_json(document)
-    else:
-        _echo(outcome, compared)
+    print_json(document) if as_json else _echo(outcome, compared)
     _require_unbroken(compared, as_json=as_json)
 
 

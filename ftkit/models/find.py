@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,21 +95,41 @@ def find_base(path: str, revision: str | None = None) -> BaseModel:
 
 def _known(model: KnownModel) -> Path:
     folder = known_folder(model)
-    if not folder.is_dir():
-        if is_offline():
-            raise ModelError(
-                f"{model.name} is not in {folder.parent}, and FTKIT_OFFLINE forbids fetching it",
-                fix=f"Run `ftkit models pull {model.name}` without FTKIT_OFFLINE, or copy the folder from elsewhere.",
-            )
-        # Two processes may want it at once; the second finds what the first has fetched.
-        with waiting_lock(folder.parent / f".{model.name}.lock"):
-            if not folder.is_dir():
-                fetch_known(model, folder)
+    return fetched_once(model.name, folder, lambda: fetch_known(model, folder), lambda: _is_as_recorded(folder))
+
+
+def _is_as_recorded(folder: Path) -> bool:
+    """Whether a known model's weights are those that dequantising wrote, by the digest beside them."""
     try:
         recorded = json.loads((folder / "ftkit_model.json").read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         recorded = None
-    if weights_sha256(folder) != recorded:
+    return bool(weights_sha256(folder) == recorded)
+
+
+def fetched_once(name: str, folder: Path, fetch: Callable[[], None], is_whole: Callable[[], bool]) -> Path:
+    """The folder of a known model or encoder, fetched if it is not there.
+
+    Args:
+        name: That it is known by.
+        folder: Where it stands.
+        fetch: Makes the folder, complete or not at all.
+        is_whole: Whether what stands there is what was fetched.
+
+    Raises:
+        ModelError: It may not be fetched, or was altered since.
+    """
+    if not folder.is_dir():
+        if is_offline():
+            raise ModelError(
+                f"{name} is not in {folder.parent}, and FTKIT_OFFLINE forbids fetching it",
+                fix=f"Run `ftkit models pull {name}` without FTKIT_OFFLINE, or copy the folder from elsewhere.",
+            )
+        # Two processes may want it at once; the second finds what the first has fetched.
+        with waiting_lock(folder.parent / f".{name}.lock"):
+            if not folder.is_dir():
+                fetch()
+    if not is_whole():
         raise ModelError(
             f"{folder}: its weights are not the ones that were written there (SHA-256 differs)",
             fix="Delete that folder; the next run fetches it again.",

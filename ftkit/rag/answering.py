@@ -18,7 +18,9 @@ from ftkit.rag.index import Index
 from ftkit.rag.likelihood import answer_loss
 from ftkit.rag.passage import Hit
 from ftkit.rag.reader import ReaderPrompt, ReaderPrompts, is_refusal
+from ftkit.rag.reranker import Reranker
 from ftkit.rag.settings import AnsweringDefaults, Mode
+from ftkit.rag.threshold import Conditions
 
 USUAL = AnsweringDefaults()
 
@@ -33,7 +35,7 @@ class Citation:
         start: First character in the document's stored text.
         end: One past the last.
         text: Those characters.
-        score: Of the search.
+        score: Of the search, or of the reranker.
     """
 
     document: str
@@ -108,6 +110,8 @@ class RagSystem:
         passages: How many the generator is given at most.
         max_new_tokens: Longest answer.
         hops: Searches: 2 to search again with what the first passage brings (`ftkit.rag.hops`).
+        reranker: Orders the first hits anew, by the question as it was asked; None for the order of the search.
+        reranked: How many hits it orders.
         threshold: Answers of less confidence are not given; None to give all.
         measures_confidence: Whether answers carry their confidence without a threshold too; it costs a forward pass.
     """
@@ -119,6 +123,8 @@ class RagSystem:
     passages: int = USUAL.passages
     max_new_tokens: int = USUAL.max_new_tokens
     hops: int = USUAL.hops
+    reranker: Reranker | None = None
+    reranked: int = USUAL.reranked
     threshold: float | None = None
     measures_confidence: bool = False
     prompts: ReaderPrompts = field(init=False)
@@ -134,6 +140,18 @@ class RagSystem:
             )
         object.__setattr__(self, "prompts", ReaderPrompts(self.generator.tokenizer, room=room))
 
+    @property
+    def conditions(self) -> Conditions:
+        """What decides which passages the generator is given."""
+        by = self.reranker
+        return Conditions(
+            mode=self.mode,
+            passages=self.passages,
+            hops=self.hops,
+            reranker_sha256=None if by is None else by.sha256,
+            reranked=0 if by is None else self.reranked,
+        )
+
     def retrieve(self, question: str, count: int | None = None) -> list[Hit]:
         """The passages for a question, best first.
 
@@ -142,11 +160,18 @@ class RagSystem:
             count: Passages wanted; None for as many as the generator is given at most.
 
         Raises:
-            DataError: The question is empty, or longer than the encoder reads.
+            DataError: The question is empty, or longer than encoder or reranker read.
         """
         if not question.strip():
             raise DataError("the question is empty", fix="Ask something.")
         wanted = self.passages if count is None else count
+        if self.reranker is None or wanted < 1:
+            return self._found(question, wanted)
+        found = self._found(question, max(wanted, self.reranked))
+        return self.reranker.rerank(question, found, self.reranked)[:wanted]
+
+    def _found(self, question: str, wanted: int) -> list[Hit]:
+        """What the search finds, in its order."""
         found = self.index.search(question, self.encoders, count=wanted, mode=self.mode)
         if self.hops == 1:
             return found

@@ -13,9 +13,9 @@ from ftkit.rag.document import Document
 from ftkit.rag.encoder import EncoderPair
 from ftkit.rag.exported import PartNames
 from ftkit.rag.index import Index, create_index
-from ftkit.rag.settings import SETTINGS, IndexSettings, read_settings, write_settings
+from ftkit.rag.settings import SETTINGS, AnsweringDefaults, IndexSettings, read_settings, write_settings
 from ftkit.rag.snapshot import copy_index
-from ftkit.recipe.rag import CorpusSection
+from ftkit.recipe.rag import CorpusSection, RagRecipe
 
 PASSAGE_TOKENS = 160
 
@@ -49,6 +49,24 @@ def named_from(folder: Path, name: str) -> str:
         return name
     run = folder.resolve().parent
     return os.path.relpath(name, folder.resolve()) if Path(name).resolve().is_relative_to(run) else name
+
+
+def answering_defaults(recipe: RagRecipe, folder: Path) -> AnsweringDefaults:
+    """How the index of a run is asked unless somebody asks otherwise.
+
+    Args:
+        recipe: Of the run.
+        folder: Of the index.
+    """
+    answer = recipe.answer
+    return AnsweringDefaults(
+        mode=answer.mode,
+        passages=recipe.reader.passages,
+        max_new_tokens=answer.max_new_tokens,
+        hops=answer.hops,
+        reranker=None if answer.reranker is None else named_from(folder, answer.reranker),
+        reranked=answer.reranked,
+    )
 
 
 def build_index(

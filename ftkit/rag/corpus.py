@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from ftkit.errors import DataError, Problem
 from ftkit.notices import log
 from ftkit.rag.document import Document
 from ftkit.rag.loaders import LOADERS
+from ftkit.rag.loaders.parser import PARSER
 from ftkit.rag.sources import SourceFile, find_files
 
 MOST_SHOWN = 10
@@ -51,19 +53,20 @@ def read_documents(sources: Sequence[str | Path], *, on_fault: Literal["error", 
     faults: list[Problem] = []
     left_out: list[Path] = []
     homes: dict[str, Path] = {}  # of each document's id, its file
-    for found in _read(sources):
-        if isinstance(found, Path):
-            left_out.append(found)
-            continue
-        if isinstance(found, Problem):
-            faults.append(found)
-            continue
-        path, document = found
-        first = homes.setdefault(document.id, path)
-        if document.id in documents:
-            faults.append(_clash(document.id, first, path))
-        else:
-            documents[document.id] = document
+    with contextlib.closing(PARSER):
+        for found in _read(sources):
+            if isinstance(found, Path):
+                left_out.append(found)
+                continue
+            if isinstance(found, Problem):
+                faults.append(found)
+                continue
+            path, document = found
+            first = homes.setdefault(document.id, path)
+            if document.id in documents:
+                faults.append(_clash(document.id, first, path))
+            else:
+                documents[document.id] = document
     if not documents and not faults:
         faults += [_not_read(path) for path in left_out] or [
             Problem(what="no source is named, so there is nothing to read", fix="Name a file or a folder.")

@@ -28,7 +28,7 @@ Vectors = NDArray[np.float32]
 TOKENS_PER_BATCH = 8192
 SIMILARITIES = ("cosine", "dot")
 _WRAPPERS = 2  # of a parameter's name: the module's number, and what sentence-transformers calls the model in it
-_AGAIN = "Fetch it again."
+AGAIN = "Fetch it again."
 
 
 class Encoder:
@@ -56,29 +56,7 @@ class Encoder:
                 fix="Use another encoder.",
             )
         self.width = int(self.embed(["width"], "document").shape[1])
-        self._require_complete()
-
-    def _require_complete(self) -> None:
-        """Refuse an encoder of whose weights some that decide its vectors are not in its files.
-
-        The library fills gaps with random numbers and goes on.
-        """
-        stored = {name for file in self.found.folder.rglob("*.safetensors") for name in stored_tensors(file)}
-        missing = {
-            name: value for name, value in self.module.named_parameters() if not _is_stored(name.split("."), stored)
-        }
-        if not missing:
-            return
-        asked = {name: value.requires_grad_(True) for name, value in missing.items()}
-        self.embed(["which weights matter"], "document").sum().backward()
-        lost = sorted(name for name, value in asked.items() if value.grad is not None)
-        self.module.zero_grad()
-        if lost:
-            raise ModelError(
-                f"{self.found.folder}: {len(lost)} weights that decide its vectors are in none of its files "
-                f"({', '.join(lost[:3])})",
-                fix=_AGAIN,
-            )
+        require_complete(found.folder, self.module, lambda: self.embed(["which weights matter"], "document"))
 
     def count(self, text: str, role: Role = "document") -> int:
         """Tokens of a text as the encoder reads it, its prompt and special tokens included."""
@@ -142,7 +120,7 @@ class Encoder:
         result = np.zeros((len(texts), self.width if texts else 0), dtype=np.float32)
         done = 0
         try:
-            for group in _by_length(lengths):
+            for group in by_length(lengths):
                 result[group] = self.embed([texts[index] for index in group], role).cpu().numpy()
                 done += len(group)
                 if progress is not None:
@@ -228,8 +206,36 @@ def _load(folder: Path, device: torch.device) -> Any:
             )
         except UNLOADABLE as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(f"{folder}: cannot be loaded as a text encoder: {first}", fix=_AGAIN) from None
+            raise ModelError(f"{folder}: cannot be loaded as a text encoder: {first}", fix=AGAIN) from None
     return module.eval()
+
+
+def require_complete(folder: Path, module: nn.Module, computed: Callable[[], Tensor]) -> None:
+    """Refuse an encoder of whose weights some that decide what it computes are not in its files.
+
+    The library fills gaps with random numbers and goes on.
+
+    Args:
+        folder: Of its files.
+        module: As it was loaded.
+        computed: Vectors or scores by it, with gradient.
+
+    Raises:
+        ModelError: Naming some of them.
+    """
+    stored = {name for file in folder.rglob("*.safetensors") for name in stored_tensors(file)}
+    missing = {name: value for name, value in module.named_parameters() if not _is_stored(name.split("."), stored)}
+    if not missing:
+        return
+    asked = {name: value.requires_grad_(True) for name, value in missing.items()}
+    computed().sum().backward()
+    lost = sorted(name for name, value in asked.items() if value.grad is not None)
+    module.zero_grad()
+    if lost:
+        raise ModelError(
+            f"{folder}: {len(lost)} weights that decide its numbers are in none of its files ({', '.join(lost[:3])})",
+            fix=AGAIN,
+        )
 
 
 def _is_stored(name: Sequence[str], stored: set[str]) -> bool:
@@ -240,7 +246,7 @@ def _is_stored(name: Sequence[str], stored: set[str]) -> bool:
     return len(name) > _WRAPPERS + 1 and any(one.endswith(inner) for one in stored)
 
 
-def _by_length(lengths: Sequence[int]) -> list[list[int]]:
+def by_length(lengths: Sequence[int]) -> list[list[int]]:
     """Indices in groups of similar length, each within the token budget."""
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):

@@ -116,9 +116,7 @@ def evaluate_rag(
         "generator": generator or system.index.settings.generator,
         "generator_sha256": generator_sha256(system.generator),
         "encoder_sha256": system.encoders.sha256,
-        "mode": system.mode,
-        "passages": system.passages,
-        "hops": system.hops,
+        **asdict(system.conditions),
         "max_new_tokens": system.max_new_tokens,
     }
     pairs = list(zip(questions, measured, strict=True))
@@ -162,9 +160,7 @@ def set_threshold(
         questions=len(evaluation.outcomes),
         data_sha256=sha256_file(data),
         generator=generator_sha256(system.generator),
-        mode=system.mode,
-        passages=system.passages,
-        hops=system.hops,
+        **asdict(system.conditions),
     )
     write_threshold(system.index.folder, stored)
     pairs = [(outcome.question, outcome.measured) for outcome in evaluation.outcomes]

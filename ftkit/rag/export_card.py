@@ -14,6 +14,8 @@ def export_card(manifest: ExportManifest) -> str:
     tuned = f", tuned with {generator['recipe']} ({generator['kind']})" if generator["recipe"] else ""
     licence = manifest.base.get("licence") or "not stated"
     own = ", and one of its own for questions" if encoder["own_query_encoder"] else ""
+    reranker = notes["reranker"]
+    reranking = f", the first {reranker['reranked']} hits ordered anew by `reranker/`" if reranker else ""
     return f"""# Answers with sources from {index["documents"]} documents
 
 A retrieval-augmented system, exported by ftkit: generator, encoder, index and documents in one folder. Nothing
@@ -31,8 +33,8 @@ ftkit serve DIR
 | `generator/` | {manifest.base["name"]}{tuned}, {manifest.dtype}; terms of the base: {licence} |
 | `encoder/` | {encoder["name"]}{own} |
 | `index/` | {index["documents"]} documents in {index["passages"]} passages, version {index["version"]} |
-| answers | {answering["mode"]} search, at most {answering["passages"]} passages and {answering["max_new_tokens"]} \
- tokens; {abstains} |
+| answers | {answering["mode"]} search{reranking}, at most {answering["passages"]} passages and \
+{answering["max_new_tokens"]} tokens; {abstains} |
 
 The documents' text stands in `index/` and goes wherever this folder goes. The index is one version: what was removed
 or replaced before is not in it, and it cannot be changed here. To change it, change the index that it was exported

@@ -28,8 +28,8 @@ from ftkit.rag.exported import GENERATOR, INDEX, is_rag_export, part_names
 from ftkit.rag.index import Index
 from ftkit.rag.likelihood import gives_likelihoods
 from ftkit.rag.opening import generator_of, is_rag_place, open_system
-from ftkit.rag.parts import GeneratorCopy, copy_encoders, copy_generator
-from ftkit.rag.probing import Probe, Probed, choose_probes, probe
+from ftkit.rag.parts import GeneratorCopy, copy_encoders, copy_generator, copy_reranker
+from ftkit.rag.probing import Probe, Probed, choose_probes, probe, reranker_notes
 from ftkit.rag.proving import LOGITS, PROBES, verify_rag_export
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.run import RESULT, is_rag_run, run_questions
@@ -121,7 +121,7 @@ def _questions_of(place: Path) -> list[AskedQuestion]:
 
 def _record(system: RagSystem, asked: Sequence[AskedQuestion]) -> Recorded:
     version = system.index.version
-    probes = choose_probes(asked, system.index, system.encoders)
+    probes = choose_probes(asked, system)
     answers, logits = probe(system, probes)
     return Recorded(version=version, probes=probes, answers=answers, logits=logits)
 
@@ -134,7 +134,12 @@ def _write(place: Path, system: RagSystem, recorded: Recorded, folder: Path) -> 
     version = copy_index(index, folder / INDEX, part_names(own_query_encoder=own_query))
     _require_unchanged(place, recorded, version)
     usual = AnsweringDefaults(
-        mode=system.mode, passages=system.passages, max_new_tokens=system.max_new_tokens, hops=system.hops
+        mode=system.mode,
+        passages=system.passages,
+        max_new_tokens=system.max_new_tokens,
+        hops=system.hops,
+        reranker=None if system.reranker is None else copy_reranker(system.reranker.found, folder),
+        reranked=system.reranked,
     )
     write_defaults(folder / INDEX, usual)
     # One that was chosen for another generator is not in force, and would only be warned of again.
@@ -192,6 +197,7 @@ def _manifest(place: Path, system: RagSystem, index: Index, generator: Generator
                 "sha256": generator_sha256(target),
             },
             "encoder": _encoder_notes(encoders.document.found, encoders.query.found) | {"sha256": encoders.sha256},
+            "reranker": reranker_notes(system),
             "index": {
                 "version": index.version,
                 "documents": len(documents),

@@ -231,6 +231,9 @@ def _require_readable(system: RagSystem, questions: Sequence[AskedQuestion]) -> 
         if length > query.max_tokens:
             what = f"a question of {length} tokens; the encoder reads {query.max_tokens}"
             problems.append(Problem(where=question.place, what=what, fix="Ask in fewer words."))
+        if system.reranker is not None and (excess := system.reranker.excess(question.question)):
+            what = f"a question of {excess} tokens more than the reranker reads beside a passage"
+            problems.append(Problem(where=question.place, what=what, fix="Ask in fewer words."))
         try:
             system.prompts.prompt(question.question, [])
         except DataError as error:
@@ -249,6 +252,7 @@ def _keys(system: RagSystem, questions: Sequence[AskedQuestion], finder: str | N
     ]  # fmt: skip
     common += [
         *([] if system.hops == 1 else [f"{system.hops} hops"]),
+        *([] if system.reranker is None else [f"{system.reranked} reranked", system.reranker.sha256]),
         *([] if finder is None else [finder]),
         *([] if system.measures_confidence else ["no confidence"]),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ftkit.errors import DataError
@@ -21,12 +22,15 @@ from ftkit.rag.growth import Change
 from ftkit.rag.index import Index, create_index
 from ftkit.rag.lexical import Words
 from ftkit.rag.likelihood import gives_likelihoods
+from ftkit.rag.passage import Hit
+from ftkit.rag.reranker import Reranker, load_reranker
 from ftkit.rag.settings import SETTINGS, IndexSettings, Mode, read_defaults, read_settings
-from ftkit.rag.threshold import generator_sha256, read_threshold
+from ftkit.rag.threshold import Conditions, generator_sha256, read_threshold
 
 ENCODER = "all-minilm-l6-v2"
 GENERATOR = "smollm2-135m"
 PASSAGE_TOKENS = 160
+NO_RERANKER = "none"
 
 
 def open_encoders(folder: Path) -> EncoderPair:
@@ -49,6 +53,39 @@ def open_encoders(folder: Path) -> EncoderPair:
             fix="Put back the encoder that made it, or build the index again.",
         )
     return pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reranking:
+    """How the first hits are ordered anew, where somebody asks for it.
+
+    Attributes:
+        reranker: A hub id or a folder, which is fetched if need be; `NO_RERANKER` for none; None for what the index
+            names, which is only looked for on this machine, as its encoder is.
+        reranked: How many hits it orders; None for what the index says.
+    """
+
+    reranker: str | None = None
+    reranked: int | None = None
+
+
+def open_reranker(folder: Path, asked: Reranking | None = None) -> tuple[Reranker | None, int]:
+    """What orders the first hits of an index's searches anew, and how many of them.
+
+    Args:
+        folder: Of the index.
+        asked: In place of what the index says.
+
+    Raises:
+        ModelError: It is not here, or cannot be used.
+    """
+    usual, asked = read_defaults(folder), asked or Reranking()
+    count = usual.reranked if asked.reranked is None else asked.reranked
+    if asked.reranker is not None:
+        return None if asked.reranker == NO_RERANKER else load_reranker(asked.reranker), count
+    if usual.reranker is None:
+        return None, count
+    return load_reranker(beside(folder, usual.reranker), cached_only=True), count
 
 
 def open_or_create(
@@ -155,7 +192,7 @@ def index_folder(place: str | Path) -> Path:
     """
     path = Path(place)
     if is_rag_export(path):
-        require_own_parts(path, read_settings(path / INDEX))
+        require_own_parts(path)
         return path / INDEX
     if not (path / "rag.json").is_file():
         return path
@@ -198,6 +235,7 @@ def open_system(
     passages: int | None = None,
     max_new_tokens: int | None = None,
     hops: int | None = None,
+    reranking: Reranking | None = None,
 ) -> RagSystem:
     """An index ready to be asked.
 
@@ -208,36 +246,64 @@ def open_system(
         passages: How many the generator is given at most.
         max_new_tokens: Longest answer.
         hops: Searches for each question.
+        reranking: How the first hits are ordered anew.
     """
     path = index_folder(folder)
     usual = read_defaults(path)
-    mode = usual.mode if mode is None else mode
-    passages = usual.passages if passages is None else passages
-    hops = usual.hops if hops is None else hops
+    reranker, reranked = open_reranker(path, reranking)
     index = Index(path)
     encoders = open_encoders(path)
     target = open_target(generator) if generator else _open_generator(path, index.settings.generator)
-    return RagSystem(
+    system = RagSystem(
         index=index,
         encoders=encoders,
         generator=target,
-        mode=mode,
-        passages=passages,
+        mode=usual.mode if mode is None else mode,
+        passages=usual.passages if passages is None else passages,
         max_new_tokens=usual.max_new_tokens if max_new_tokens is None else max_new_tokens,
-        hops=hops,
-        threshold=threshold_for(index.folder, target, mode=mode, passages=passages, hops=hops),
+        hops=usual.hops if hops is None else hops,
+        reranker=reranker,
+        reranked=reranked,
     )
+    return replace(system, threshold=threshold_for(path, target, system.conditions))
 
 
-def threshold_for(folder: Path, target: Target, *, mode: Mode, passages: int, hops: int = 1) -> float | None:
+def search_index(
+    folder: str | Path,
+    question: str,
+    *,
+    count: int,
+    mode: Mode = "hybrid",
+    reranking: Reranking | None = None,
+) -> list[Hit]:
+    """The passages for a question, without a generator.
+
+    Args:
+        folder: See `open_system`.
+        question: Not empty.
+        count: Hits wanted.
+        mode: How passages are searched for.
+        reranking: How the first hits are ordered anew.
+
+    Raises:
+        DataError: The question is longer than encoder or reranker read.
+    """
+    path = index_folder(folder)
+    reranker, reranked = open_reranker(path, reranking)
+    wanted = count if reranker is None else max(count, reranked)
+    with Index(path) as index:
+        encoders = None if mode == "lexical" else open_encoders(path)
+        found = index.search(question, encoders, count=wanted, mode=mode)
+    return found if reranker is None else reranker.rerank(question, found, reranked)[:count]
+
+
+def threshold_for(folder: Path, target: Target, conditions: Conditions) -> float | None:
     """The threshold that an index keeps, if it was chosen for this generator: another one's confidences say nothing.
 
     Args:
         folder: Of the index.
         target: The generator.
-        mode: How passages are searched for.
-        passages: How many the generator is given.
-        hops: Searches for each question.
+        conditions: How passages come to it.
     """
     stored = read_threshold(folder)
     if stored is None:
@@ -248,9 +314,6 @@ def threshold_for(folder: Path, target: Target, *, mode: Mode, passages: int, ho
             "Choose one for this: ftkit rag eval %s --data FILE --set-threshold RISK", folder, folder,
         )  # fmt: skip
         return None
-    if (stored.mode, stored.passages, stored.hops) != (mode, passages, hops):
-        log.warning(
-            "%s: its threshold was chosen with --mode %s --passages %d --hops %d; here the risk may be another",
-            folder, stored.mode, stored.passages, stored.hops,
-        )  # fmt: skip
+    if stored.conditions != conditions:
+        log.warning("%s: its threshold was chosen with %s; here the risk may be another", folder, stored.conditions)
     return stored.threshold

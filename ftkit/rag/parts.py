@@ -21,7 +21,7 @@ from ftkit.pipeline.exporting import export_run
 from ftkit.pipeline.proof import require_verified
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.rag.encoder import EncoderPair
-from ftkit.rag.exported import ENCODER, GENERATOR, QUERY_ENCODER
+from ftkit.rag.exported import ENCODER, GENERATOR, QUERY_ENCODER, RERANKER
 
 # Of a generator. Other kinds are read by other engines, which do not say how likely an answer is.
 GENERATOR_KINDS = ("merged", "adapter", "nf4")
@@ -55,6 +55,16 @@ def copy_encoders(encoders: EncoderPair, export: Path) -> bool:
         return False
     _copy_encoder(encoders.query.found, export / QUERY_ENCODER)
     return True
+
+
+def copy_reranker(found: EncoderFolder, export: Path) -> str:
+    """Copy a reranker.
+
+    Returns:
+        Its name, as seen from the index.
+    """
+    _copy_encoder(found, export / RERANKER)
+    return f"../{RERANKER}"
 
 
 def _copy_encoder(found: EncoderFolder, target: Path) -> None:

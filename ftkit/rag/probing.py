@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ftkit.rag.answering import Citation, RagSystem
-from ftkit.rag.encoder import EncoderPair
-from ftkit.rag.index import Index
 from ftkit.rag.likelihood import answer_loss
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.reader import REFUSAL
@@ -46,7 +44,7 @@ class ProbedCitation:
         start: First character.
         end: One past the last.
         text_sha256: Of the cited text.
-        score: Of the search.
+        score: Of the search, or of the reranker.
     """
 
     document: str
@@ -78,25 +76,25 @@ class Probed:
     gold_nll: float
 
 
-def choose_probes(asked: Sequence[AskedQuestion], index: Index, encoders: EncoderPair) -> list[Probe]:
+def choose_probes(asked: Sequence[AskedQuestion], system: RagSystem) -> list[Probe]:
     """A few questions: of those asked, else made from beginnings of documents and passages.
 
     Args:
-        asked: Questions with their answers; those that the encoder cannot read are passed over.
-        index: That is asked.
-        encoders: Its own.
+        asked: Questions with their answers; those that encoder or reranker cannot read are passed over.
+        system: That is asked.
     """
+    index = system.index
     fit = [
         Probe(question=one.question, gold=(*one.answers, REFUSAL)[0])
         for one in asked
-        if encoders.query.count(one.question, "query") <= encoders.query.max_tokens
+        if _is_readable(one.question, system)
     ]
     if fit:
         return fit[:PROBES]
     names = _spaced(index.documents, PROBES)
     each = -(-PROBES // len(names))  # of a few long documents, several passages
     passages = [passage for name in names for passage in _spaced(index.passages_of(name), each)]
-    return [_about(passage.text, encoders) for passage in passages[:PROBES]]
+    return [_about(passage.text, system) for passage in passages[:PROBES]]
 
 
 def _spaced(found: Sequence[Found], count: int) -> list[Found]:
@@ -104,18 +102,29 @@ def _spaced(found: Sequence[Found], count: int) -> list[Found]:
     return list(found[:: max(1, len(found) // count)][:count])
 
 
-def _about(text: str, encoders: EncoderPair) -> Probe:
-    """A question made from a heading or first sentence, in as many words as the encoder reads."""
+def _is_readable(question: str, system: RagSystem) -> bool:
+    query, reranker = system.encoders.query, system.reranker
+    return query.count(question, "query") <= query.max_tokens and (reranker is None or not reranker.excess(question))
+
+
+def _about(text: str, system: RagSystem) -> Probe:
+    """A question made from a heading or first sentence, in as many words as encoder and reranker read."""
     lines = [line.strip("#*=- \t") for line in text.splitlines()]
     first = next((line for line in lines if line), "this")
     words = first.split(". ")[0].split()[:QUESTION_WORDS]
-    while len(words) > 1 and encoders.query.count(_question(words), "query") > encoders.query.max_tokens:
+    while len(words) > 1 and not _is_readable(_question(words), system):
         words.pop()
     return Probe(question=_question(words), gold=" ".join(words))
 
 
 def _question(words: Sequence[str]) -> str:
     return f"What about {' '.join(words).rstrip('.?!')}?"
+
+
+def reranker_notes(system: RagSystem) -> dict[str, Any] | None:
+    """What tells one reranking from another; None where there is none."""
+    by = system.reranker
+    return None if by is None else {"sha256": by.sha256, "reranked": system.reranked}
 
 
 def probe(system: RagSystem, probes: Sequence[Probe]) -> tuple[list[Probed], Tensor]:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from ftkit.errors import DataError
 from ftkit.models.tokenizer import chat_template_digest, tokenizer_digest
 from ftkit.rag.opening import open_system
-from ftkit.rag.probing import Probe, probe
+from ftkit.rag.probing import Probe, probe, reranker_notes
 from ftkit.rag.threshold import generator_sha256
 
 
@@ -34,6 +34,7 @@ def reread(job: dict[str, Any], out: Path) -> None:
     found = {
         "answers": [asdict(one) for one in answers],
         "encoder_sha256": system.encoders.sha256,
+        "reranker": reranker_notes(system),
         "index": {
             "version": system.index.version,
             "documents": len(system.index.documents),

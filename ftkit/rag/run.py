@@ -34,7 +34,7 @@ from ftkit.pipeline.exporting import describe_trained, load_trained, prove
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
 from ftkit.rag.adaptation import add_synthetic, synthetic_facts
-from ftkit.rag.building import build_index, corpus_settings, name_generator, named_from
+from ftkit.rag.building import answering_defaults, build_index, corpus_settings, name_generator, named_from
 from ftkit.rag.corpus import Corpus, read_documents
 from ftkit.rag.encoder import EncoderPair, load_encoder
 from ftkit.rag.joint import Course, train_jointly, train_retriever
@@ -42,7 +42,8 @@ from ftkit.rag.mining import mine
 from ftkit.rag.questions import AskedQuestion, read_questions, split_questions
 from ftkit.rag.raft import reader_rows
 from ftkit.rag.reader import ReaderPrompts
-from ftkit.rag.settings import AnsweringDefaults, write_defaults
+from ftkit.rag.reranker import load_reranker
+from ftkit.rag.settings import write_defaults
 from ftkit.recipe import RECIPES, RagRecipe, Recipe, dump_recipe, load_rag_recipe, recipe_digest
 from ftkit.recipe.sections import ExportKind
 
@@ -179,6 +180,8 @@ def _go(
     known: Sequence[Path],
 ) -> FinishedRag:
     encoder = load_encoder(recipe.retriever.encoder)
+    if recipe.answer.reranker is not None:  # no hours of training for an index that cannot be asked
+        load_reranker(recipe.answer.reranker)
     encoders = EncoderPair(encoder)
     if recipe.data.synthetic is not None:
         maker = open_session(_reader_recipe(recipe, folder, validates=False))
@@ -213,14 +216,7 @@ def _go(
     with build_index(final, corpus.documents, encoders, settings, known=ready) as answering:
         facts["passages"] = answering.passages
     name_generator(final, named)
-    answer = recipe.answer
-    usual = AnsweringDefaults(
-        mode=answer.mode,
-        passages=recipe.reader.passages,
-        max_new_tokens=answer.max_new_tokens,
-        hops=answer.hops,
-    )
-    write_defaults(final, usual)
+    write_defaults(final, answering_defaults(recipe, final))
     for scratch in folder.glob("index-*"):
         shutil.rmtree(scratch)
     facts["documents"] = len(corpus.documents)

@@ -82,12 +82,16 @@ class AnsweringDefaults:
         passages: How many the generator is given at most.
         max_new_tokens: Longest answer.
         hops: 2 to search again with what the first passage brings.
+        reranker: Hub id or folder of the cross-encoder that orders the first hits anew; None for none.
+        reranked: How many hits it orders.
     """
 
     mode: Mode = "hybrid"
     passages: int = 3
     max_new_tokens: int = 64
     hops: int = 1
+    reranker: str | None = None
+    reranked: int = 20
 
 
 def write_defaults(folder: Path, defaults: AnsweringDefaults) -> None:
@@ -106,8 +110,11 @@ def read_defaults(folder: Path) -> AnsweringDefaults:
         return AnsweringDefaults()
     try:
         found = AnsweringDefaults(**json.loads(path.read_text(encoding="utf-8")))
-        if found.mode not in MODES or min(found.passages, found.max_new_tokens - 1) < 0 or found.hops not in HOPS:
+        least = min(found.passages, found.max_new_tokens - 1, found.reranked - 1)
+        if found.mode not in MODES or least < 0 or found.hops not in HOPS:
             raise ValueError(f"holds {found}")
+        if not isinstance(found.reranker, (str, type(None))):
+            raise ValueError(f"the reranker {found.reranker!r} is no name")
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read: {error}", fix="Put back a copy of the index.") from None
     return found

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,30 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """How passages come to a generator: where this is another, the same confidence may mean another risk.
+
+    Attributes:
+        mode: How passages are searched for.
+        passages: How many the generator is given.
+        hops: Searches for each question.
+        reranker_sha256: Of the model that orders the first hits anew; None without one.
+        reranked: How many hits it orders; 0 without one.
+    """
+
+    mode: str
+    passages: int
+    hops: int = 1
+    reranker_sha256: str | None = None
+    reranked: int = 0
+
+    def __str__(self) -> str:
+        reranker = self.reranker_sha256
+        reranking = "no reranker" if reranker is None else f"the first {self.reranked} by reranker {reranker[:12]}…"
+        return f"--mode {self.mode} --passages {self.passages} --hops {self.hops}, {reranking}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredThreshold:
     """A threshold as an index keeps it.
 
@@ -68,9 +92,11 @@ class StoredThreshold:
         questions: Of the dev data.
         data_sha256: Of the dev data's file.
         generator: That it was chosen for; see `generator_sha256`.
-        mode: How passages were searched for.
+        mode: See `Conditions`, as for the others.
         passages: How many the generator was given.
         hops: Searches for each question.
+        reranker_sha256: Of the reranker.
+        reranked: How many hits it ordered.
     """
 
     threshold: float
@@ -83,6 +109,13 @@ class StoredThreshold:
     mode: str
     passages: int
     hops: int = 1
+    reranker_sha256: str | None = None
+    reranked: int = 0
+
+    @property
+    def conditions(self) -> Conditions:
+        """That it was chosen under."""
+        return Conditions(**{one.name: getattr(self, one.name) for one in fields(Conditions)})
 
 
 def risk_coverage(confidences: Sequence[float | None], correct: Sequence[bool]) -> tuple[CurvePoint, ...]:

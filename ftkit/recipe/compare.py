@@ -177,6 +177,14 @@ class CompareSpec(Section):
         return value
 
     @model_validator(mode="after")
+    def _searches_alone(self) -> CompareSpec:
+        if self.answer.reranker is not None:
+            raise ClashError(
+                "a comparison takes passages in the order of each system's search", ("answer", "reranker")
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_are_known(self) -> CompareSpec:
         for number, one in enumerate(self.primary or ()):
             for key in ("a", "b"):

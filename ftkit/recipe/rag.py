@@ -200,6 +200,10 @@ class AnswerSection(Section):
     hops: Literal[1, 2] = Field(
         default=1, description="Searches for each question: 2 to search again with what the first passage brings."
     )
+    reranker: PathText | None = Field(
+        default=None, description="A cross-encoder that orders the first hits anew: a hub id or a folder. null: none."
+    )
+    reranked: int = Field(default=20, ge=1, description="How many hits it orders.")
     samples: int = Field(default=4, ge=0, description="Answers shown in the result; 0 also leaves out scoring them.")
 
 

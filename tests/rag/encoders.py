@@ -12,20 +12,27 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'()#|$-"
 
 
-def encoder_folder(folder: Path, *, seed: int = 0, width: int = 16, max_tokens: int = 64) -> Path:
-    """A BERT of one layer over letters, mean-pooled and normalised. Words that share letters lie near each other."""
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *[f"##{letter}" for letter in LETTERS]]
-    raw = Tokenizer(models.WordPiece({token: index for index, token in enumerate(tokens)}, unk_token="[UNK]"))
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *[f"##{letter}" for letter in LETTERS]]
+
+
+def letter_tokenizer(max_tokens: int) -> PreTrainedTokenizerFast:
+    """BERT's over letters; each punctuation mark is a token of its own."""
+    raw = Tokenizer(models.WordPiece({token: index for index, token in enumerate(TOKENS)}, unk_token="[UNK]"))
     raw.normalizer = normalizers.BertNormalizer(lowercase=True)
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     raw.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, model_max_length=max_tokens, **special)
-    torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(tokens),
+    return PreTrainedTokenizerFast(tokenizer_object=raw, model_max_length=max_tokens, **special)
+
+
+def letter_config(width: int, max_tokens: int, **changes) -> BertConfig:
+    """One layer, without dropout, over `TOKENS`."""
+    return BertConfig(
+        vocab_size=len(TOKENS),
         hidden_size=width,
         num_hidden_layers=1,
         num_attention_heads=2,
@@ -34,7 +41,14 @@ def encoder_folder(folder: Path, *, seed: int = 0, width: int = 16, max_tokens: 
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         initializer_range=0.5,
+        **changes,
     )
+
+
+def encoder_folder(folder: Path, *, seed: int = 0, width: int = 16, max_tokens: int = 64) -> Path:
+    """A BERT of one layer over letters, mean-pooled and normalised. Words that share letters lie near each other."""
+    tokenizer, config = letter_tokenizer(max_tokens), letter_config(width, max_tokens)
+    torch.manual_seed(seed)
     model = BertModel(config, add_pooling_layer=False)
     folder.mkdir(parents=True)
     model.save_pretrained(folder)

@@ -31,6 +31,11 @@ def lines(*texts: str) -> bytes:
     return b"BT /F1 12 Tf 14 TL 50 700 Td " + shown + b" ET"
 
 
+def pages_again(content: bytes, times: int) -> bytes:
+    """A PDF whose one page is counted many times over."""
+    return pdf([content]).replace(b"/Kids [5 0 R]", b"/Kids [%s]" % b" ".join([b"5 0 R"] * times))
+
+
 def _file(objects: list[bytes]) -> bytes:
     out = bytearray(b"%PDF-1.4\n")
     places = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from ftkit.rag.opening import index_documents, open_system
@@ -28,7 +29,7 @@ def keep_threshold(folder: Path, value: float) -> None:
     system = open_system(folder)
     stored = StoredThreshold(
         threshold=value, max_risk=0.1, coverage=0.5, risk=0.0, questions=2, data_sha256="0" * 64,
-        generator=generator_sha256(system.generator), mode=system.mode, passages=system.passages,
+        generator=generator_sha256(system.generator), **asdict(system.conditions),
     )  # fmt: skip
     write_threshold(folder, stored)
     system.index.close()

@@ -12,8 +12,7 @@ from pypdf import PdfReader, PdfWriter
 
 from ftkit.errors import DataError
 from ftkit.rag.corpus import read_documents
-from ftkit.rag.loaders import LOADERS, plain, rows
-from ftkit.rag.loaders import pdf as pdf_loader
+from ftkit.rag.loaders import LOADERS, parser, plain, rows
 from tests.rag.pdf_bytes import lines, pdf
 
 
@@ -187,7 +186,7 @@ def test_a_pdf_that_unpacks_to_far_more_than_it_holds_is_refused(folder):
 
 
 def test_a_pdf_that_draws_without_end_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(pdf_loader, "MAX_OPERATORS", 50)
+    monkeypatch.setattr(parser, "MAX_OPERATORS", 50)
     (folder / "a.pdf").write_bytes(pdf([lines("Pump")] * 5))  # 6 operators a page
     (folder / "b.pdf").write_bytes(pdf([lines("Pump")] * 10))
 

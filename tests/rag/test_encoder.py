@@ -93,7 +93,7 @@ def test_a_weight_that_is_in_no_file_is_not_filled_with_random_numbers(own):
     del tensors["encoder.layer.0.attention.self.query.weight"]
     save_file(tensors, own / "model.safetensors", metadata={"format": "pt"})
 
-    with pytest.raises(ModelError, match="1 weights that decide its vectors are in none of its files"):
+    with pytest.raises(ModelError, match="1 weights that decide its numbers are in none of its files"):
         load_encoder(str(own))
 
 

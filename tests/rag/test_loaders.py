@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+import importlib.util
 import logging
 
 import pytest
@@ -172,7 +173,9 @@ def test_a_library_that_is_not_installed_is_named_with_the_command_that_installs
             raise ModuleNotFoundError(wanted)
         return real(wanted, *args, **kwargs)
 
+    spec = importlib.util.find_spec
     monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda wanted: None if wanted == library else spec(wanted))
     with pytest.raises(MissingPartError, match=r"which is not installed\n  Run: pip install 'ftkit\[rag\]'"):
         list(LOADERS[f".{name.partition('.')[2]}"](tmp_path / name, name))
 

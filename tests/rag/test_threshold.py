@@ -17,6 +17,7 @@ from ftkit.rag.opening import threshold_for
 from ftkit.rag.settings import IndexSettings
 from ftkit.rag.threshold import (
     ANSWERING,
+    Conditions,
     StoredThreshold,
     choose_threshold,
     generator_sha256,
@@ -93,15 +94,15 @@ def test_a_generator_is_told_from_one_with_other_weights():
 def test_a_threshold_is_used_for_the_generator_that_it_was_chosen_for_alone(index, caplog, monkeypatch):
     monkeypatch.setattr(log, "propagate", True)  # a command of another test may have turned it off
     target = tiny_target()
-    assert threshold_for(index.folder, target, mode="lexical", passages=3) is None
+    assert threshold_for(index.folder, target, Conditions(mode="lexical", passages=3)) is None
     write_threshold(index.folder, stored(generator_sha256(target)))
 
     assert read_threshold(index.folder) == stored(generator_sha256(target))
-    assert threshold_for(index.folder, target, mode="lexical", passages=3) == -1.5
+    assert threshold_for(index.folder, target, Conditions(mode="lexical", passages=3)) == -1.5
     assert caplog.records == []
-    assert threshold_for(index.folder, tiny_target(seed=1), mode="lexical", passages=3) is None
+    assert threshold_for(index.folder, tiny_target(seed=1), Conditions(mode="lexical", passages=3)) is None
     assert "chosen for another generator and is not used" in caplog.text
-    assert threshold_for(index.folder, target, mode="dense", passages=3) == -1.5
+    assert threshold_for(index.folder, target, Conditions(mode="dense", passages=3)) == -1.5
     assert "chosen with --mode lexical --passages 3" in caplog.text
 
 

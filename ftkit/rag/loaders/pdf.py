@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ftkit.errors import Problem
 from ftkit.notices import log
 from ftkit.rag.document import PAGE_BREAK, Document, Value
+from ftkit.rag.loaders import parser
 from ftkit.rag.loaders.reading import missing_part, normalised, read_bytes
-
-if TYPE_CHECKING:
-    from pypdf import PdfReader
+from ftkit.units import format_bytes
 
 # Mostly pictures, so far more than of text.
 MAX_BYTES = 256 << 20
-# pypdf bounds one stream (75 MB unpacked, two million operators) and one page (5,000 forms), but not their product.
-# A book of 1,000 pages draws with one or two million; five million take minutes.
-MAX_OPERATORS = 5_000_000
-# Damaged files end in whatever the code that reads them did not foresee.
-_DAMAGED = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, OSError, RecursionError,
-    TypeError, ValueError, struct.error, zlib.error,
-)  # fmt: skip
-
-
-class _TooMuchError(Exception):
-    """A document that draws without end."""
+_MISTRUST = "Split it, or leave it out if you do not trust it."
 
 
 def load_pdf(path: Path, name: str) -> Iterator[Document | Problem]:
@@ -38,58 +23,55 @@ def load_pdf(path: Path, name: str) -> Iterator[Document | Problem]:
 
     Metadata: ``pages``, how many; ``title`` where the file has one; ``pages_without_text`` where only some have any.
 
+    It is parsed in another process, which ends where a file takes too long or too much memory
+    (`ftkit.rag.loaders.parser`): such a file is a `Problem`.
+
     Raises:
         MissingPartError: pypdf is not installed.
     """
-    try:
-        from pypdf import PdfReader
-        from pypdf.errors import DependencyError, FileNotDecryptedError, PyPdfError
-    except ImportError:
-        raise missing_part("PDF", "pypdf") from None
+    if importlib.util.find_spec("pypdf") is None:
+        raise missing_part("PDF", "pypdf")
     raw = read_bytes(path, MAX_BYTES)
     if isinstance(raw, Problem):
         yield raw
         return
-    try:
-        reader = PdfReader(io.BytesIO(raw))
-        texts, title = _texts(reader), _title(reader)
-    except DependencyError:
-        fix = "Run: pip install cryptography; or save a copy without encryption."
-        yield Problem(where=str(path), what="is encrypted in a way that needs another package", fix=fix)
-    except FileNotDecryptedError:
-        yield Problem(where=str(path), what="is encrypted", fix="Save a copy without a password.")
-    except _TooMuchError:
-        what = f"draws with more than {MAX_OPERATORS:,} operators"
-        yield Problem(where=str(path), what=what, fix="Split it, or leave it out if you do not trust it.")
-    except (PyPdfError, *_DAMAGED) as error:
-        what = f"is damaged, or no PDF: {str(error) or type(error).__name__}"
-        yield Problem(where=str(path), what=what, fix="Get it again, or print it to a new PDF.")
-    else:
-        yield _document(texts, title, path, name)
+    found = parser.PARSER.parse(raw)
+    if "fault" not in found:
+        yield _document(list(map(_clean, found["texts"])), _whole(found["title"]).strip(), path, name)
+        return
+    if found["fault"] == "not installed":
+        raise missing_part("PDF", "pypdf")
+    what, fix = _fault(found)
+    yield Problem(where=str(path), what=what, fix=fix)
 
 
-def _texts(reader: PdfReader) -> list[str]:
-    drawn = 0
+def _fault(found: dict[str, str]) -> tuple[str, str]:
+    """What is wrong with a file, and what to do about it."""
+    faults = {
+        "needs a package": (
+            "is encrypted in a way that needs another package",
+            "Run: pip install cryptography; or save a copy without encryption.",
+        ),
+        "encrypted": ("is encrypted", "Save a copy without a password."),
+        "operators": (f"draws with more than {parser.MAX_OPERATORS:,} operators", _MISTRUST),
+        "time": (f"takes more than {parser.MAX_SECONDS:g} s to read", _MISTRUST),
+        "memory": (f"takes more than {format_bytes(parser.MAX_MEMORY_BYTES)} of memory to read", _MISTRUST),
+        "died": ("ended the process that read it", _MISTRUST),
+        "damaged": (
+            f"is damaged, or no PDF: {found.get('detail', '')}",
+            "Get it again, or print it to a new PDF.",
+        ),
+    }
+    return faults[found["fault"]]
 
-    def count(*_: object) -> None:
-        # pypdf takes no error from inside a form for one, but the next operator outside raises it again.
-        nonlocal drawn
-        drawn += 1
-        if drawn > MAX_OPERATORS:
-            raise _TooMuchError
 
-    texts = []
-    for page in reader.pages:
-        text = page.extract_text(visitor_operand_before=count)
-        # Half a surrogate pair comes of a broken font table and can be written nowhere.
-        clean = text.encode("utf-8", "replace").decode()
-        texts.append(normalised(clean).replace(PAGE_BREAK, "\n").replace("\0", "").strip("\n"))
-    return texts
+def _clean(text: str) -> str:
+    return normalised(_whole(text)).replace(PAGE_BREAK, "\n").replace("\0", "").strip("\n")
 
 
-def _title(reader: PdfReader) -> str:
-    title = reader.metadata.title if reader.metadata else None
-    return (title or "").encode("utf-8", "replace").decode().strip()
+def _whole(text: str) -> str:
+    """Without half surrogate pairs, which come of a broken font table and can be written nowhere."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _document(texts: list[str], title: str, path: Path, name: str) -> Document | Problem:
