@@ -84,8 +84,9 @@ ORDER = {
         "growth", "index", "reader", "likelihood", "threshold", "hops", "answering", "opening", "objectives",
         "questions", "blame", "intervals", "measuring", "outcomes", "figures", "evaluation", "canaries",
         "evaluation_page", "updates", "spans", "drawing", "asking", "roundtrip", "synthetic",
-        "training", "mining", "raft", "readings", "learning", "snapshot", "building", "adaptation", "joint", "run",
-        "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
+        "training", "mining", "raft", "readings", "learning", "snapshot", "building", "adaptation", "joint",
+        "beginning", "totals", "stretches", "run_page_parts", "run_page", "run",
+        "checking", "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
         "bundling", "",
     ],
     "compare": [
