@@ -86,12 +86,13 @@ ORDER = {
         "evaluation_page", "updates", "spans", "drawing", "asking", "roundtrip", "synthetic",
         "training", "mining", "raft", "readings", "learning", "snapshot", "building", "adaptation", "joint",
         "beginning", "totals", "stretches", "run_page_parts", "run_page", "run",
-        "checking", "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
+        "audit", "reading_bounds", "ground", "checking",
+        "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
         "bundling", "",
     ],
     "compare": [
-        "workload", "arms", "work", "plan", "training", "asking", "figures", "contrasts", "document", "page", "run",
-        "",
+        "workload", "arms", "work", "plan", "checking", "training", "asking", "figures", "contrasts", "document",
+        "page", "run", "",
     ],
     "serve": ["names", "listen", "wire", "cited", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
 }  # fmt: skip

@@ -157,7 +157,7 @@ def index_part(folder: Path) -> Markup:
         ["encoder of questions", element("code", settings.query_encoder or settings.encoder)],
         ["generator", element("code", settings.generator)],
     ]
-    asked = f"Asked with: ftkit rag ask {folder.name} --question ... Paths are seen from the index's folder."
+    asked = "Asked with: ftkit rag ask RUN --question ... Paths are seen from the index's folder."
     return section("index", "Index", table(["", ""], rows, class_="narrow bare"), note(asked))
 
 

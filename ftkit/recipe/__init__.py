@@ -5,6 +5,7 @@ from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_dige
 from ftkit.recipe.load import (
     dump_recipe,
     json_schema,
+    kind_of,
     load_compare_spec,
     load_rag_recipe,
     load_recipe,
@@ -67,6 +68,7 @@ __all__ = [
     "dump_recipe",
     "find_recipe",
     "json_schema",
+    "kind_of",
     "load_compare_spec",
     "load_rag_recipe",
     "load_recipe",

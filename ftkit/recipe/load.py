@@ -80,6 +80,12 @@ def load_compare_spec(path: str | os.PathLike[str], overrides: Sequence[str] = (
     return checked
 
 
+def kind_of(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> str | None:
+    """What a file calls itself under ``recipe``, unchecked; None where that is no text."""
+    kind = _read(Path(path), overrides)[0].get("recipe")
+    return kind if isinstance(kind, str) else None
+
+
 def _load_kind(
     wanted: str, section: type[Checked], path: str | os.PathLike[str], overrides: Sequence[str]
 ) -> Checked:
