@@ -81,6 +81,6 @@ def _needs(needs: dict[str, Any]) -> list[str]:
 def _print(lines: list[str], warnings: list[str]) -> None:
     console = Console()
     for line in lines:
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)
     for warning in warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"))
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)

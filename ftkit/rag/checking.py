@@ -183,6 +183,9 @@ def _warnings(recipe: RagRecipe, ground: Ground, needs: Estimate) -> list[str]:
         *audit_warnings("training", ground.train, ground.passages),
         *audit_warnings("held-back", ground.held, ground.passages),
     ]
+    wanted, most = recipe.corpus.passage_tokens, ground.encoder.max_tokens
+    if wanted is not None and wanted > most:
+        warnings.append(f"corpus.passage_tokens: the encoder reads {most} tokens, so passages are cut to that")
     if ground.corpus.faults:
         warnings.append(f"{len(ground.corpus.faults)} sources cannot be read and are left out")
     return [

@@ -187,21 +187,7 @@ def _go(
         generator = generator if generator is not None else _generator(session, folder, recipe)
         encoders, facts["stages"]["joint"] = train_jointly(course, encoders, generator)
         generator_name = str(_export(course, generator, reader))
-    final = folder / INDEX
-    named = named_from(final, generator_name)
-    settings = corpus_settings(recipe.corpus, encoders, folder=final, generator=named)
-    ready = [*folder.glob("index-*"), *known]
-    with build_index(final, corpus.documents, encoders, settings, known=ready) as answering:
-        facts["passages"] = answering.passages
-    name_generator(final, named)
-    answer = recipe.answer
-    usual = AnsweringDefaults(
-        mode=answer.mode,
-        passages=recipe.reader.passages,
-        max_new_tokens=answer.max_new_tokens,
-        hops=answer.hops,
-    )
-    write_defaults(final, usual)
+    facts["passages"] = _write_index(course, encoders, generator_name)
     for scratch in folder.glob("index-*"):
         shutil.rmtree(scratch)
     facts["documents"] = len(corpus.documents)
@@ -214,6 +200,26 @@ def _go(
     write_json(folder / RESULT, facts)
     write_run_page(folder)
     return FinishedRag(folder=folder, result=facts)
+
+
+def _write_index(course: Course, encoders: EncoderPair, generator: str) -> int:
+    """The index that is asked, by the encoders as they end; how many passages it has."""
+    recipe, folder = course.recipe, course.folder
+    final = folder / INDEX
+    named = named_from(final, generator)
+    settings = corpus_settings(recipe.corpus, encoders, folder=final, generator=named)
+    ready = [*folder.glob("index-*"), *course.known]
+    with build_index(final, course.documents, encoders, settings, known=ready) as answering:
+        passages = answering.passages
+    name_generator(final, named)
+    usual = AnsweringDefaults(
+        mode=recipe.answer.mode,
+        passages=recipe.reader.passages,
+        max_new_tokens=recipe.answer.max_new_tokens,
+        hops=recipe.answer.hops,
+    )
+    write_defaults(final, usual)
+    return passages
 
 
 def _train_reader(course: Course, index: Any, encoders: EncoderPair, reader: Recipe) -> dict[str, Any]:
