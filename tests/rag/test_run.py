@@ -152,11 +152,18 @@ def test_the_report_of_an_unfinished_run_says_how_far_it_came(finished, tmp_path
         shutil.rmtree(run / gone)
     (run / "result.json").unlink()
     (run / "retriever" / "result.json").unlink()
+    report = {
+        "synthetic": {"tried": 9, "kept": 4, "dropped": {"<i>not</i> found": 5}},
+        "train": {"questions": 6, "with_gold": 4, "no passage holds the answer": 1},
+    }
+    (run / "data_report.json").write_text(json.dumps(report))
     page = write_run_page(run).read_text()
 
     assert "● not finished" in page and "result.json is not there: the run has not finished." in page
     assert page.count("<figcaption>") == 2 and "not finished</td>" in page
     assert "It cannot be read: " in page and "1 of 1" in page
+    assert "dropped: &lt;i&gt;not&lt;/i&gt; found" in page and "left out: no passage holds the answer" in page
+    assert '<td class="number">80%</td>' in page and "5 are accounted for" in page
 
 
 @pytest.mark.parametrize("stop", ["retriever", "round-1/reader", "round-2/retriever"])
