@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ftkit.pipeline.target import Target, open_target
     from ftkit.rag.answering import RagSystem
     from ftkit.rag.bundling import bundle, verify
+    from ftkit.rag.checking import check_rag
     from ftkit.rag.exporting import export_rag
     from ftkit.rag.opening import index_documents
     from ftkit.rag.opening import open_system as open_rag
@@ -80,6 +81,7 @@ _HOMES = {
     "RagRecipe": "ftkit.recipe",
     "load_rag_recipe": "ftkit.recipe",
     "run_rag": "ftkit.rag.run",
+    "check_rag": "ftkit.rag.checking",
     "resume_rag": "ftkit.rag.run",
     "index_documents": "ftkit.rag.opening",
     "open_rag": "ftkit.rag.opening:open_system",
@@ -91,7 +93,7 @@ _HOMES = {
 __all__ = [
     "AdapterRecipe", "Combined", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "Packing", "PrefixRecipe",
     "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe", "Run", "Selftest", "Target", "bundle", "check",
-    "closed_world", "combine", "export_rag", "index_documents", "load_adapter", "load_rag_recipe", "load_recipe",
+    "check_rag", "closed_world", "combine", "export_rag", "index_documents", "load_adapter", "load_rag_recipe", "load_recipe",
     "open_data", "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run", "run_rag", "selftest",
     "unbundle", "verify", "verify_endpoint",
 ]  # fmt: skip

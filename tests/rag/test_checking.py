@@ -84,6 +84,14 @@ def test_readings_that_cannot_fit_are_an_error_and_those_that_may_not_a_warning(
     assert looked_at(values, data={**data, "max_length": longest})["warnings"] == []
 
 
+def test_the_longest_passage_of_all_may_stand_beside_the_right_one(shed, values):
+    before = looked_at(values)["readings"]["longest_possible"]
+    (shed / "docs" / "hedge.txt").write_text("The hedge is high and wide and old, and none asks for it.")
+
+    # Of three passages one is longer by the letters that no other document has.
+    assert looked_at(values)["readings"]["longest_possible"] > before + 10
+
+
 def test_faults_of_all_parts_are_told_in_one_pass_by_the_kind_of_the_first(shed, values, tmp_path):
     add(shed / "train.jsonl", {"question": "No answers?"})
     add(shed / "dev.jsonl", {"answers": ["no question"]})
