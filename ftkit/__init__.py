@@ -93,9 +93,9 @@ _HOMES = {
 __all__ = [
     "AdapterRecipe", "Combined", "DataView", "FtkitError", "FullRecipe", "LoRARecipe", "Packing", "PrefixRecipe",
     "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe", "Run", "Selftest", "Target", "bundle", "check",
-    "check_rag", "closed_world", "combine", "export_rag", "index_documents", "load_adapter", "load_rag_recipe", "load_recipe",
-    "open_data", "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run", "run_rag", "selftest",
-    "unbundle", "verify", "verify_endpoint",
+    "check_rag", "closed_world", "combine", "export_rag", "index_documents", "load_adapter", "load_rag_recipe",
+    "load_recipe", "open_data", "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run",
+    "run_rag", "selftest", "unbundle", "verify", "verify_endpoint",
 ]  # fmt: skip
 
 
