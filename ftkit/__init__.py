@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ftkit.pipeline.target import Target, open_target
     from ftkit.rag.answering import RagSystem
     from ftkit.rag.bundling import bundle, verify
+    from ftkit.rag.checking import check_rag
     from ftkit.rag.exporting import export_rag
     from ftkit.rag.opening import index_documents
     from ftkit.rag.opening import open_system as open_rag
@@ -86,6 +87,7 @@ _HOMES = {
     "RagRecipe": "ftkit.recipe",
     "load_rag_recipe": "ftkit.recipe",
     "run_rag": "ftkit.rag.run",
+    "check_rag": "ftkit.rag.checking",
     "resume_rag": "ftkit.rag.run",
     "index_documents": "ftkit.rag.opening",
     "open_rag": "ftkit.rag.opening:open_system",
@@ -103,8 +105,9 @@ _HOMES = {
 __all__ = [
     "AdapterRecipe", "AdviseSpec", "Combined", "CompareSpec", "DataView", "FtkitError", "FullRecipe", "LoRARecipe",
     "Packing", "PrefixRecipe", "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe", "Run", "Selftest",
-    "Target", "bundle", "check", "closed_world", "combine", "export_rag", "get_advice", "index_documents",
-    "load_adapter", "load_advise_spec", "load_compare_spec", "load_rag_recipe", "load_recipe", "open_data",
+    "Target", "bundle", "check", "check_rag", "closed_world", "combine", "export_rag", "get_advice",
+    "index_documents", "load_adapter", "load_advise_spec", "load_compare_spec", "load_rag_recipe", "load_recipe",
+    "open_data",
     "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run", "run_compare", "run_rag",
     "selftest", "unbundle", "verify", "verify_endpoint",
 ]  # fmt: skip

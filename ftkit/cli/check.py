@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from ftkit.cli.check_output import print_compare, print_rag
 from ftkit.cli.output import Json, Overrides, Quiet, print_json
+from ftkit.notices import show_notices
+from ftkit.recipe import find_recipe, kind_of, load_compare_spec, load_rag_recipe, load_recipe
 from ftkit.units import format_bytes, format_count
 
 
@@ -18,19 +23,49 @@ def check(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check recipe, data, masks, tokens, memory and disk; nothing is trained."""
-    from ftkit.recipe import find_recipe, load_recipe
+    """Check recipe, data, masks, tokens, memory and disk; nothing is trained.
 
-    loaded = load_recipe(find_recipe(recipe), overrides or [])  # before torch: a typo answers at once
-    from ftkit.notices import show_notices
-    from ftkit.pipeline.checking import check as check_recipe
-
+    Also of recipe: rag (documents, questions, readings, steps of each stretch) and recipe: compare.
+    """
+    path, changes = find_recipe(recipe), overrides or []
     show_notices(quiet=quiet)
-    found = check_recipe(loaded)
+    kind = kind_of(path, changes)
+    looks, shows = _WAYS.get(kind, (_check_run, _print))
+    found = looks(path, changes)
     if as_json:
         print_json(found)
     elif not quiet:
-        _print(found)
+        shows(found)
+
+
+# Each reads its recipe before torch: a typo answers at once.
+
+
+def _check_run(path: Path, overrides: list[str]) -> dict[str, Any]:
+    loaded = load_recipe(path, overrides)
+    from ftkit.pipeline.checking import check as check_recipe
+
+    return check_recipe(loaded)
+
+
+def _check_rag(path: Path, overrides: list[str]) -> dict[str, Any]:
+    loaded = load_rag_recipe(path, overrides)
+    from ftkit.rag.checking import check_rag
+
+    return check_rag(loaded)
+
+
+def _check_compare(path: Path, overrides: list[str]) -> dict[str, Any]:
+    loaded = load_compare_spec(path, overrides)
+    from ftkit.compare.checking import check_compare
+
+    return check_compare(loaded)
+
+
+_WAYS: dict[str | None, tuple[Callable[[Path, list[str]], dict[str, Any]], Callable[[dict[str, Any]], None]]] = {
+    "rag": (_check_rag, print_rag),
+    "compare": (_check_compare, print_compare),
+}
 
 
 def _print(found: dict[str, Any]) -> None:

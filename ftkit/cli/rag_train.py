@@ -26,3 +26,4 @@ def train(
         print_json({"folder": str(finished.folder), **finished.result})
     else:
         typer.echo(f"{finished.folder}: finished. Ask it: ftkit rag ask {finished.folder} --question ...")
+        typer.echo(f"report: {finished.folder / 'report.html'}")

@@ -22,6 +22,7 @@ def resume(
             print_json({"folder": str(rag.folder), **rag.result})
         else:
             typer.echo(f"{rag.folder}: finished. Ask it: ftkit rag ask {rag.folder} --question ...")
+            typer.echo(f"report: {rag.folder / 'report.html'}")
         return
     from ftkit.cli.samples import print_samples
     from ftkit.pipeline.run import resume as resume_run

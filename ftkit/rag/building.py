@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ftkit.errors import OutputError
+from ftkit.errors import OutputError, RecipeError
 from ftkit.files import new_folder
 from ftkit.rag.document import Document
 from ftkit.rag.encoder import EncoderPair
@@ -28,15 +28,24 @@ def corpus_settings(corpus: CorpusSection, encoders: EncoderPair, *, folder: Pat
         encoders: As they are.
         folder: Of the index; encoders within the same run are named from there, so that the run can be moved.
         generator: That answers.
+
+    Raises:
+        RecipeError: Passages would repeat more than half of the one before.
     """
     most = encoders.document.max_tokens
+    longest = min(corpus.passage_tokens or PASSAGE_TOKENS, most)
+    if corpus.overlap_tokens > longest // 2:
+        raise RecipeError(
+            f"corpus.overlap_tokens: {corpus.overlap_tokens} is more than half of a passage of {longest} tokens",
+            fix=f"Set it to {longest // 2} or less.",
+        )
     own = encoders.query is not encoders.document
     return IndexSettings(
         encoder=named_from(folder, encoders.document.found.name),
         query_encoder=named_from(folder, encoders.query.found.name) if own else None,
         encoder_sha256=encoders.sha256,
         width=encoders.width,
-        passage_tokens=min(corpus.passage_tokens or PASSAGE_TOKENS, most),
+        passage_tokens=longest,
         overlap_tokens=corpus.overlap_tokens,
         words=corpus.words,
         generator=generator,

@@ -23,6 +23,7 @@ from ftkit.models.tokenizer import chat_template_digest, tokenizer_digest
 from ftkit.notices import log, show_notices
 from ftkit.pipeline.exporting import prove
 from ftkit.rag.answering import RagSystem
+from ftkit.rag.beginning import run_questions
 from ftkit.rag.export_card import export_card
 from ftkit.rag.exported import GENERATOR, INDEX, is_rag_export, part_names
 from ftkit.rag.index import Index
@@ -32,7 +33,7 @@ from ftkit.rag.parts import GeneratorCopy, copy_encoders, copy_generator, copy_r
 from ftkit.rag.probing import Probe, Probed, choose_probes, probe, reranker_notes
 from ftkit.rag.proving import LOGITS, PROBES, verify_rag_export
 from ftkit.rag.questions import AskedQuestion
-from ftkit.rag.run import RESULT, is_rag_run, run_questions
+from ftkit.rag.run import RESULT, is_rag_run
 from ftkit.rag.settings import AnsweringDefaults, write_defaults
 from ftkit.rag.snapshot import copy_index
 from ftkit.rag.threshold import generator_sha256, read_threshold, write_threshold

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftkit.rag.mining import Mined
+from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.reader import REFUSAL, ReaderPrompts
 
 
@@ -34,7 +35,7 @@ def reader_rows(
     """
     rows, counts = [], Counter[str]()
     for one in mined:
-        draw = random.Random(_number(seed, one.asked.id))
+        draw = draws_of(one.asked, seed)
         kind, shown = _shown(one, passages, draw, without_gold)
         counts[kind] += 1
         if shown is None:
@@ -47,6 +48,11 @@ def reader_rows(
         ]
         rows.append({"messages": messages})
     return rows, dict(counts)
+
+
+def draws_of(asked: AskedQuestion, seed: int) -> random.Random:
+    """What is drawn for one question: first whether its passages lack the answer, then their order."""
+    return random.Random(_number(seed, asked.id))
 
 
 def _shown(one: Mined, passages: int, draw: random.Random, without_gold: float) -> tuple[str, list[str] | None]:

@@ -11,6 +11,7 @@ runs/rag/
   generator/        the generator as it ends, a verified export (of the reader alone: reader/export/...)
   index/            to be asked, added to and served; names encoders and generator of this run
   result.json       what was measured
+  report.html       all of it on one page
 """
 
 from __future__ import annotations
@@ -34,18 +35,20 @@ from ftkit.pipeline.exporting import describe_trained, load_trained, prove
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import Session, open_session
 from ftkit.rag.adaptation import add_synthetic, synthetic_facts
+from ftkit.rag.beginning import generator_kind, leaked_questions, reader_recipe, run_corpus, run_questions
 from ftkit.rag.building import answering_defaults, build_index, corpus_settings, name_generator, named_from
-from ftkit.rag.corpus import Corpus, read_documents
+from ftkit.rag.corpus import Corpus
 from ftkit.rag.encoder import EncoderPair, load_encoder
 from ftkit.rag.joint import Course, train_jointly, train_retriever
 from ftkit.rag.mining import mine
-from ftkit.rag.questions import AskedQuestion, read_questions, split_questions
+from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.raft import reader_rows
 from ftkit.rag.reader import ReaderPrompts
 from ftkit.rag.reranker import load_reranker
+from ftkit.rag.run_page import PAGE, write_run_page
 from ftkit.rag.settings import write_defaults
-from ftkit.recipe import RECIPES, RagRecipe, Recipe, dump_recipe, load_rag_recipe, recipe_digest
-from ftkit.recipe.sections import ExportKind
+from ftkit.rag.totals import OF_READER, parameters_of, totals
+from ftkit.recipe import RagRecipe, Recipe, dump_recipe, load_rag_recipe, recipe_digest
 
 MARK, RESULT, REPORT = "rag.json", "result.json", "data_report.json"
 INDEX = "index"
@@ -88,7 +91,7 @@ def run_rag(recipe: RagRecipe, *, quiet: bool = False, known: Sequence[Path] = (
         raise OutputError(f"{folder}: is a run already", fix=f"Go on with it: ftkit resume {folder}")
     require_empty(folder)
     train, held = run_questions(recipe)
-    corpus = _corpus(recipe)
+    corpus = run_corpus(recipe)
     facts = _identity(recipe, train, held, corpus)
     with folder_lock(folder):
         write_text(folder / "recipe.yaml", dump_recipe(recipe))
@@ -112,13 +115,16 @@ def resume_rag(path: str | Path, *, quiet: bool = False, known: Sequence[Path] =
     if not is_rag_run(folder):
         raise UsageError(f"{folder}: is no RAG run", fix="Name a folder that `ftkit rag train` wrote.")
     if (folder / RESULT).is_file():
+        if not (folder / PAGE).is_file():  # it was killed between the two
+            with folder_lock(folder):
+                write_run_page(folder)
         log.info("%s is finished; there is nothing to resume", folder)
         return FinishedRag(folder=folder, result=json.loads((folder / RESULT).read_text(encoding="utf-8")))
     with folder_lock(folder):
         remove_partials(folder)
         recipe = load_rag_recipe(folder / "recipe.yaml", [f"output={folder}"])
         train, held = run_questions(recipe)
-        corpus = _corpus(recipe)
+        corpus = run_corpus(recipe)
         before = json.loads((folder / MARK).read_text(encoding="utf-8"))
         now = _identity(recipe, train, held, corpus)
         if changed := [key for key in now if before.get(key) != now[key]]:
@@ -144,33 +150,6 @@ def _identity(
     }
 
 
-def run_questions(recipe: RagRecipe) -> tuple[list[AskedQuestion], list[AskedQuestion]]:
-    """Training and held-back questions; no document is on both sides of a fraction."""
-    asked = [] if recipe.data.train is None else read_questions(recipe.data.train)
-    validation = recipe.data.validation
-    if isinstance(validation, str):
-        held = read_questions(validation)
-        leaks = {one.question for one in asked} & {one.question for one in held}
-        if leaks:
-            log.warning("%d held-back questions are trained on too, so validation figures flatter", len(leaks))
-        return asked, held
-    if recipe.data.synthetic is not None:
-        return asked, []  # held back are some of all, when those of the corpus are made
-    train, held = split_questions(asked, validation or 0.0)
-    if not train:
-        raise DataError(f"{recipe.data.train}: no question is left to train on", fix="Lower data.validation.")
-    return train, held
-
-
-def _corpus(recipe: RagRecipe) -> Corpus:
-    corpus = read_documents(recipe.corpus.sources, on_fault="skip" if recipe.corpus.skip_unreadable else "error")
-    for fault in corpus.faults:
-        log.warning("skipped: %s", fault)
-    if len(corpus.documents) < 2:
-        raise DataError("a corpus of one document leaves nothing to choose from", fix="Add documents.")
-    return corpus
-
-
 def _go(
     recipe: RagRecipe,
     folder: Path,
@@ -184,9 +163,9 @@ def _go(
         load_reranker(recipe.answer.reranker)
     encoders = EncoderPair(encoder)
     if recipe.data.synthetic is not None:
-        maker = open_session(_reader_recipe(recipe, folder, validates=False))
+        maker = open_session(reader_recipe(recipe, folder, validates=False))
         train, held = add_synthetic(recipe, folder, corpus.documents, encoders, maker, train, held)
-    reader = _reader_recipe(recipe, folder, validates=bool(held))
+    reader = reader_recipe(recipe, folder, validates=bool(held))
     session = open_session(reader)
     prompts = ReaderPrompts(session.tokenizer, room=None)
     course = Course(
@@ -194,12 +173,14 @@ def _go(
         held=held, known=known,
     )  # fmt: skip
     log.info("%d documents, %d questions, %d held back", len(corpus.documents), len(train), len(held))
+    if leaks := leaked_questions(train, held):
+        log.warning("%d held-back questions are trained on too, so validation figures flatter", len(leaks))
     index = course.index("index-0", encoders)
     facts: dict[str, Any] = {**synthetic_facts(folder), "stages": {}}
     generator_name = recipe.model.path
     if "reader" in recipe.stages:
         facts["stages"]["reader"] = _train_reader(course, index, encoders, reader)
-        generator_name = str(folder / "reader" / "export" / _kind(reader))
+        generator_name = str(folder / "reader" / "export" / generator_kind(reader))
     generator: nn.Module | None = None
     if "retriever" in recipe.stages:
         generator = _generator(session, folder, recipe)
@@ -209,52 +190,33 @@ def _go(
         generator = generator if generator is not None else _generator(session, folder, recipe)
         encoders, facts["stages"]["joint"] = train_jointly(course, encoders, generator)
         generator_name = str(_export(course, generator, reader))
-    final = folder / INDEX
-    named = named_from(final, generator_name)
-    settings = corpus_settings(recipe.corpus, encoders, folder=final, generator=named)
-    ready = [*folder.glob("index-*"), *known]
-    with build_index(final, corpus.documents, encoders, settings, known=ready) as answering:
-        facts["passages"] = answering.passages
-    name_generator(final, named)
-    write_defaults(final, answering_defaults(recipe, final))
+    facts["passages"] = _write_index(course, encoders, generator_name)
     for scratch in folder.glob("index-*"):
         shutil.rmtree(scratch)
     facts["documents"] = len(corpus.documents)
+    if "reader" in recipe.stages:
+        size = facts["stages"]["reader"]["total_parameters"]
+    else:
+        assert generator is not None, "what is not the stage reader asks it"
+        size = parameters_of(generator)
+    facts = {**totals(recipe, folder, facts["stages"], encoders, size), "model": session.base.portable_name, **facts}
     write_json(folder / RESULT, facts)
+    write_run_page(folder)
     return FinishedRag(folder=folder, result=facts)
 
 
-def _reader_recipe(recipe: RagRecipe, folder: Path, *, validates: bool) -> Recipe:
-    """The generator's own recipe: an ordinary one, on rows that `reader_rows` makes."""
-    kind = RECIPES[recipe.generator.recipe]
-    kinds = recipe.generator.method.EXPORT_KINDS
-    data = folder / "reader-data"
-    return kind.model_validate(
-        {
-            "model": recipe.model.model_dump(),
-            "data": {
-                "train": str(data / "train.jsonl"),
-                "validation": str(data / "validation.jsonl") if validates else None,
-                "max_length": recipe.data.max_length,
-                "near_duplicates": False,
-            },
-            "method": recipe.generator.method,
-            "train": recipe.train,
-            "evaluate": {
-                "samples": recipe.answer.samples,
-                "metrics": ("exact_match", "f1") if recipe.answer.samples else (),
-                "max_examples": 50,
-                "max_new_tokens": recipe.answer.max_new_tokens,
-            },
-            "export": ("adapter" if "adapter" in kinds else "merged",),
-            "output": str(folder / "reader"),
-        }
-    ).resolved()
-
-
-def _kind(reader: Recipe) -> ExportKind:
-    assert reader.export is not None, "it names one"
-    return reader.export[0].kind
+def _write_index(course: Course, encoders: EncoderPair, generator: str) -> int:
+    """The index that is asked, by the encoders as they end; how many passages it has."""
+    recipe, folder = course.recipe, course.folder
+    final = folder / INDEX
+    named = named_from(final, generator)
+    settings = corpus_settings(recipe.corpus, encoders, folder=final, generator=named)
+    ready = [*folder.glob("index-*"), *course.known]
+    with build_index(final, course.documents, encoders, settings, known=ready) as answering:
+        passages = answering.passages
+    name_generator(final, named)
+    write_defaults(final, answering_defaults(recipe, final))
+    return passages
 
 
 def _train_reader(course: Course, index: Any, encoders: EncoderPair, reader: Recipe) -> dict[str, Any]:
@@ -283,7 +245,7 @@ def _train_reader(course: Course, index: Any, encoders: EncoderPair, reader: Rec
         log.info("reader, %s: %s", name, ", ".join(f"{count} {kind}" for kind, count in counts.items()))
     run = RunFolder(folder / "reader")
     done = line.resume(run.path) if run.is_run() else line.run(reader)
-    return {key: done.result[key] for key in ("steps", "tokens", "flops", "wall_s", "losses", "metrics", "exports")}
+    return {key: done.result[key] for key in OF_READER}
 
 
 def _generator(session: Session, folder: Path, recipe: RagRecipe) -> nn.Module:
@@ -311,6 +273,6 @@ def _export(course: Course, generator: nn.Module, reader: Recipe) -> Path:
             {"data": before.read(REPORT), "metrics": {}, "losses": {"before": result["losses"]["validation_before"],
              "after": None}},
         )  # fmt: skip
-        write_export(trained, _kind(reader), "auto", target)
+        write_export(trained, generator_kind(reader), "auto", target)
         prove(target)
     return target

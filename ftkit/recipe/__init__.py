@@ -7,6 +7,7 @@ from ftkit.recipe.evaluating import EvaluateSection
 from ftkit.recipe.load import (
     dump_recipe,
     json_schema,
+    kind_of,
     load_advise_spec,
     load_compare_spec,
     load_rag_recipe,
@@ -70,6 +71,7 @@ __all__ = [
     "dump_recipe",
     "find_recipe",
     "json_schema",
+    "kind_of",
     "load_advise_spec",
     "load_compare_spec",
     "load_rag_recipe",

@@ -90,6 +90,12 @@ def load_advise_spec(path: str | os.PathLike[str], overrides: Sequence[str] = ()
         raise RecipeError(_problems(error, AdviseSpec, values, place)) from None
 
 
+def kind_of(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> str | None:
+    """What a file calls itself under ``recipe``, unchecked; None where that is no text."""
+    kind = _read(Path(path), overrides)[0].get("recipe")
+    return kind if isinstance(kind, str) else None
+
+
 def _load_kind(
     wanted: str, section: type[Checked], path: str | os.PathLike[str], overrides: Sequence[str]
 ) -> Checked:

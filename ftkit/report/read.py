@@ -64,10 +64,10 @@ def read_run(run: Path) -> RunFiles:
             f"{run}: is not a run folder: it has no recipe.yaml", fix="Name the folder of a run."
         ) from None
     missing: list[str] = []
-    data = _read_json(run, "data_report.json", dict, "the data was not prepared", missing)
-    metrics = _read_lines(run, missing)
-    result = _read_json(run, "result.json", dict, "the run has not finished", missing)
-    samples = _read_json(run, "samples.json", list, "no answers were generated", missing)
+    data = read_json(run, "data_report.json", dict, "the data was not prepared", missing)
+    metrics = read_metrics(run, missing)
+    result = read_json(run, "result.json", dict, "the run has not finished", missing)
+    samples = read_json(run, "samples.json", list, "no answers were generated", missing)
     return RunFiles(
         recipe_text=recipe_text,
         recipe=_recipe_values(recipe_text),
@@ -88,7 +88,16 @@ def _recipe_values(text: str) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _read_json(run: Path, name: str, kind: type, meaning: str, missing: list[str]) -> Any:
+def read_json(run: Path, name: str, kind: type, meaning: str, missing: list[str]) -> Any:
+    """One JSON file of a run, or None with a sentence in ``missing``.
+
+    Args:
+        run: The run folder.
+        name: Of the file.
+        kind: What it holds, a dict or a list.
+        meaning: What it means that there is none.
+        missing: Sentences are added to it.
+    """
     try:
         value = json.loads((run / name).read_bytes())
     except FileNotFoundError:
@@ -103,7 +112,8 @@ def _read_json(run: Path, name: str, kind: type, meaning: str, missing: list[str
     return value
 
 
-def _read_lines(run: Path, missing: list[str]) -> list[dict[str, Any]]:
+def read_metrics(run: Path, missing: list[str]) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl; what is wrong with them goes to ``missing``."""
     try:
         text = (run / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -130,7 +140,7 @@ def _verifications(run: Path, missing: list[str]) -> dict[str, dict[str, Any] | 
     kinds = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     # A folder that begins with a dot is an export that was being written when the run ended.
     return {
-        kind: _read_json(run, f"export/{kind}/verify.json", dict, "this export was not verified", missing)
+        kind: read_json(run, f"export/{kind}/verify.json", dict, "this export was not verified", missing)
         for kind in kinds
         if not kind.startswith(".")
     }

@@ -50,12 +50,13 @@ def headline(run: RunFiles, summary: Summary) -> Markup:
         element("p", status(summary), class_="status"),
         element("h1", summary.recipe, element("span", " on ", class_="quiet"), summary.model),
         element("p", outcome(summary, run).strip(), class_="lead"),
-        _tiles(tiles),
+        tile_list(tiles),
         missing,
     )
 
 
-def _tiles(tiles: list[Tile]) -> Markup:
+def tile_list(tiles: list[Tile]) -> Markup:
+    """Label, value and remark of each, side by side."""
     return element(
         "dl",
         *(
@@ -183,7 +184,8 @@ def resources(run: RunFiles, summary: Summary) -> Markup:
     wall_s, tokens_per_s, peak = _resources(run)
     trainable = pick_number(run.result, "trainable_parameters")
     total = pick_number(run.result, "total_parameters")
-    tokens = next((points[-1][1] for key in ("tokens",) if (points := run.series(key))), None)
+    logged = run.series("tokens")
+    tokens = logged[-1][1] if logged else pick_number(run.result, "tokens")
     share = f"{percent(trainable / total)} of {format_count(total)}" if trainable is not None and total else ""
     planned = "" if summary.total_steps is None else f"of {whole(summary.total_steps)} planned"
     tiles = [
@@ -194,7 +196,7 @@ def resources(run: RunFiles, summary: Summary) -> Markup:
         ("Tokens trained on", NONE if tokens is None else format_count(tokens), ""),
         ("Trained parameters", NONE if trainable is None else format_count(trainable), share),
     ]
-    return section("resources", "Resources", _tiles(tiles))
+    return section("resources", "Resources", tile_list(tiles))
 
 
 def versions(run: RunFiles) -> Markup | None:

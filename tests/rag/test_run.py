@@ -11,8 +11,10 @@ import pytest
 from ftkit.errors import Interrupted, OutputError, RecipeError, UsageError
 from ftkit.files import sha256_file
 from ftkit.rag import learning
+from ftkit.rag.checking import check_rag
 from ftkit.rag.opening import open_system
 from ftkit.rag.run import resume_rag, run_rag
+from ftkit.rag.run_page import write_run_page
 from ftkit.recipe import RagRecipe, load_rag_recipe
 from tests.rag.shed import shed_recipe, write_shed
 
@@ -86,6 +88,82 @@ def test_the_exported_generator_was_held_to_the_trained_one(finished):
     verified = json.loads((finished.folder / "generator" / "verify.json").read_text())
 
     assert verified["passed"]
+
+
+def test_the_result_sums_up_all_stretches_under_the_names_that_every_run_has(finished):
+    result = finished.result
+    stretches = [result["stages"]["reader"], result["stages"]["retriever"], *result["stages"]["joint"]]
+    own = json.loads((finished.folder / "reader" / "result.json").read_text())
+
+    assert set(own) - set(result) <= {
+        "first_loss", "last_loss", "micro_batch_size", "packing", "packing_reason", "engine", "device", "compute",
+        "weights", "threads",
+    }  # fmt: skip
+    assert result["steps"] == 2 * len(stretches) == 12
+    assert result["tokens"] == sum(one["tokens"] for one in stretches)
+    judged = sum(one.get("judging_flops", 0) for one in stretches)
+    assert result["flops"] == pytest.approx(sum(one["flops"] for one in stretches) + judged) and judged > 0
+    assert result["tokens_per_s"] == pytest.approx(result["tokens"] / result["wall_s"], rel=0.01)
+    assert result["losses"] == own["losses"] and result["metrics"] == own["metrics"]
+    assert [(entry["path"], entry["stage"], entry["passed"]) for entry in result["exports"]] == [
+        ("generator", "joint", True),
+        ("reader/export/adapter", "reader", True),
+    ]
+    # Both encoders learn in the stage joint, and no other part of the generator than its LoRA.
+    joint = result["stages"]["joint"][0]["trainable_parameters"] - 1  # the score of answering without a passage
+    assert result["trainable_parameters"] == own["trainable_parameters"] + joint
+    assert result["total_parameters"] > own["total_parameters"]
+
+
+def test_check_knows_the_steps_of_a_run_and_bounds_its_readings(finished, shed, tiny_llama, tiny_encoder, tmp_path):
+    found = check_rag(recipe(shed, tiny_llama, tiny_encoder, tmp_path / "run"))
+
+    assert (found["steps"], found["steps_exact"]) == (finished.result["steps"], True)
+    names = ["reader", "retriever", *(f"joint/round-{n}/{part}" for n in (1, 2) for part in ("retriever", "reader"))]
+    assert [one["name"] for one in found["stretches"]] == names
+    longest = json.loads((finished.folder / "reader" / "data_report.json").read_text())["lengths"]["max"]
+    assert longest <= found["readings"]["longest_possible"] < longest + 12
+    assert found["corpus"]["passages"] == finished.result["passages"]
+    assert found["estimate"]["trainable_parameters"] == finished.result["stages"]["reader"]["trainable_parameters"]
+    assert found["warnings"] == [] and not (tmp_path / "run").exists()
+
+
+def test_the_report_shows_every_stretch_question_and_export_and_is_made_from_the_folder_alone(finished, tmp_path):
+    page = (finished.folder / "report.html").read_text()
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(finished.folder, moved)
+    (moved / "report.html").unlink()
+    resume_rag(moved, quiet=True)
+
+    assert (moved / "report.html").read_text() == page
+    assert page.count("<figcaption>") == 6 and page.count("<polyline") == 12
+    assert "read with the passage that holds the answer" in page and "no document answers it, to be refused" in page
+    assert "2 of 2" in page and "Generator as joint training leaves it: generator" in page
+    assert '<th scope="row">passages</th><td>12</td>' in page and 'href="reader/report.html"' in page
+    before, after = (finished.result["losses"][f"validation_{side}"] for side in ("before", "after"))
+    assert f"the loss of the reader {'fell' if after < before else 'rose'} from {before:.3f} to {after:.3f}" in page
+    assert "What is the plane?" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_the_report_of_an_unfinished_run_says_how_far_it_came(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished.folder, run)
+    for gone in ("joint", "generator", "index"):
+        shutil.rmtree(run / gone)
+    (run / "result.json").unlink()
+    (run / "retriever" / "result.json").unlink()
+    report = {
+        "synthetic": {"tried": 9, "kept": 4, "dropped": {"<i>not</i> found": 5}},
+        "train": {"questions": 6, "with_gold": 4, "no passage holds the answer": 1},
+    }
+    (run / "data_report.json").write_text(json.dumps(report))
+    page = write_run_page(run).read_text()
+
+    assert "● not finished" in page and "result.json is not there: the run has not finished." in page
+    assert page.count("<figcaption>") == 2 and "not finished</td>" in page
+    assert "It cannot be read: " in page and "1 of 1" in page
+    assert "dropped: &lt;i&gt;not&lt;/i&gt; found" in page and "left out: no passage holds the answer" in page
+    assert '<td class="number">80%</td>' in page and "5 are accounted for" in page
 
 
 @pytest.mark.parametrize("stop", ["retriever", "round-1/reader", "round-2/retriever"])
