@@ -75,7 +75,9 @@ def rag_recipe(spec: CompareSpec, arm: Arm, folder: Path, ground: tuple[str, ...
     }
     recipe = RagRecipe.model_validate(values).resolved()
     label = "+".join(arm.system.stages)
-    return recipe.model_copy(update={"output": str(_place(folder, label, decisive_values(recipe), ground))})
+    # How questions are answered afterwards decides nothing of the training.
+    decisive = {key: value for key, value in decisive_values(recipe).items() if key != "answer"}
+    return recipe.model_copy(update={"output": str(_place(folder, label, decisive, ground))})
 
 
 def tuned_recipe(spec: CompareSpec, arm: Arm, folder: Path, ground: tuple[str, ...]) -> Recipe:
