@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ftkit.report.markup import Markup, element, join
@@ -63,7 +63,13 @@ def interval_chart(bars: Sequence[IntervalBar], *, title: str) -> Markup:
 
 
 def cost_chart(
-    points: Sequence[tuple[IntervalBar, float]], *, title: str, x_title: str, y_title: str, lower_is_better: bool
+    points: Sequence[tuple[IntervalBar, float]],
+    *,
+    title: str,
+    x_title: str,
+    y_title: str,
+    lower_is_better: bool,
+    apart: Collection[str] = (),
 ) -> Markup:
     """Draw values over what they cost, and join those that no other beats in both.
 
@@ -73,6 +79,7 @@ def cost_chart(
         x_title: What the cost is.
         y_title: What the value is.
         lower_is_better: Of the value; of a cost lower always is.
+        apart: Names that are drawn and not joined, as nobody can have them.
     """
     x_marks = ticks(0.0, max(cost for _, cost in points) or 1.0, 6)
     y_marks = ticks(min(bar.span[0] for bar, _ in points), max(bar.span[1] for bar, _ in points), 6)
@@ -91,7 +98,8 @@ def cost_chart(
     middle = (frame.left + frame.right) / 2
     parts.append(element("text", x_title, x=middle, y=height - 8, text_anchor="middle"))
     parts.append(element("text", y_title, x=frame.left, y=frame.top - 2))
-    front = pareto_front([(cost, bar.value) for bar, cost in points], lower_is_better=lower_is_better)
+    for_sale = [(cost, bar.value) for bar, cost in points if bar.name not in apart]
+    front = pareto_front(for_sale, lower_is_better=lower_is_better)
     path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in front)
     parts.append(element("polyline", points=path, class_="front"))
     taken: list[tuple[float, float]] = []
