@@ -58,8 +58,8 @@ def _quality(document: Mapping[str, Any]) -> Markup:
         *charts,
         table(["system", *TABLE], _figures(document), numeric=tuple(range(1, len(TABLE) + 1))),
         note(
-            "Below each value its 95 % interval, of 10,000 resamples of whole documents. risk: share of wrong answers "
-            "among those given, to be read beside coverage. A dash: the system has no such figure."
+            "Below each value its 95 % interval, of 10,000 resamples of whole documents. risk: share of wrong "
+            "answers among those given, to be read beside coverage. A dash: the system has no such figure."
         ),
     )
 
