@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.docs_transfer ../shared/data/docs_rag --runs RUN...
 
-The 232 sections of a product's documentation and 50 questions about it, each with the sections that answer it. Printed
-as JSON for the known encoder and for the encoders of each RAG run: the share of questions of which a right section is
-first, and among the first five, by vectors and by both searches; and against the known encoder how many questions were
-won and lost at the first rank.
+The 232 sections of a product's documentation and 50 questions about it, each with the sections that answer it.
+Printed as JSON for the known encoder and for the encoders of each RAG run: the share of questions of which a right
+section is first, and among the first five, by vectors and by both searches; and how likely chance alone makes the
+difference from the known encoder at the first rank.
 """
 
 from __future__ import annotations
