@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -78,7 +79,7 @@ def choose_plan(
             need = (FEWEST_TEST * asking / ASKING_SHARE, FEWEST_TRAIN * training + FEWEST_TEST * asking)
             raise ResourceError(
                 f"{minutes:g} minutes are enough for {max(train, 0)} training and {max(test, 0)} test questions",
-                fix=f"Give it {max(need) / 60:.1f} minutes at least, or compare fewer systems.",
+                fix=f"Give it {math.ceil(10 * need) / 10:g} minutes at least, or compare fewer systems.",
             )
     plan = Plan(
         train=train,
