@@ -76,7 +76,7 @@ def choose_plan(
         left = seconds - test * asking
         train = min(train, int(left / training)) if training else train
         if test < min(FEWEST_TEST, len(workload.test)) or train < min(FEWEST_TRAIN, len(workload.train)):
-            need = (FEWEST_TEST * asking / ASKING_SHARE, FEWEST_TRAIN * training + FEWEST_TEST * asking)
+            need = max(FEWEST_TEST * asking / ASKING_SHARE, FEWEST_TRAIN * training / (1 - ASKING_SHARE)) / 60
             raise ResourceError(
                 f"{minutes:g} minutes are enough for {max(train, 0)} training and {max(test, 0)} test questions",
                 fix=f"Give it {math.ceil(10 * need) / 10:g} minutes at least, or compare fewer systems.",
