@@ -29,7 +29,7 @@ from ftkit.compare.plan import Plan, choose_plan
 from ftkit.compare.training import Trainer, write_lessons
 from ftkit.compare.work import NOTHING, Cost, read_cost
 from ftkit.compare.workload import Workload, read_workload
-from ftkit.errors import OutputError
+from ftkit.errors import Interrupted, OutputError
 from ftkit.files import folder_lock, require_empty, sha256_json, write_json, write_text
 from ftkit.models.find import find_base
 from ftkit.notices import log, show_notices
@@ -94,7 +94,11 @@ def compare(spec: CompareSpec, *, quiet: bool = False) -> dict[str, Any]:
             if spec.budget is not None and clock() - started > 60 * spec.budget:
                 state.waiting.append(arm.name)
                 continue
-            _run_arm(state, arm)
+            try:
+                _run_arm(state, arm)
+            except Interrupted as stopped:
+                what = f"{arm.name}: {stopped.problems[0].what}"
+                raise Interrupted(what, fix="The same command goes on with it.") from None
             document = _write(state)
         if not state.done:
             raise OutputError(f"{folder}: the time was over before the first system", fix="Give it more minutes.")

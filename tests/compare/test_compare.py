@@ -86,7 +86,7 @@ def test_a_comparison_that_was_stopped_goes_on_to_the_same_figures(tmp_path, mod
         return before(*given)
 
     monkeypatch.setattr(running, "ask_all", stop)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match=r"oracle: stopped\n.*same command goes on"):
         compare(module_spec(tmp_path / "cut", systems=systems), quiet=True)
     half = json.loads((tmp_path / "cut" / "comparison.json").read_text())
     assert list(half["systems"]) == ["dense"]  # what was measured so far can be looked at
