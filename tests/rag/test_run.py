@@ -97,7 +97,7 @@ def test_the_result_sums_up_all_stretches_under_the_names_that_every_run_has(fin
 
     assert set(own) - set(result) <= {
         "first_loss", "last_loss", "micro_batch_size", "packing", "packing_reason", "engine", "device", "compute",
-        "weights", "threads",
+        "weights", "threads", "forgetting",
     }  # fmt: skip
     assert result["steps"] == 2 * len(stretches) == 12
     assert result["tokens"] == sum(one["tokens"] for one in stretches)
