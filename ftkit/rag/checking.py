@@ -16,6 +16,7 @@ from ftkit.rag.beginning import leaked_questions
 from ftkit.rag.corpus import Corpus
 from ftkit.rag.encoder import Encoder
 from ftkit.rag.ground import Ground, read_ground
+from ftkit.rag.raft import draws_of
 from ftkit.rag.reading_bounds import Bounds, generator_needs
 from ftkit.rag.run import MARK
 from ftkit.rag.totals import parameters_of
@@ -150,6 +151,12 @@ def _own_disk(recipe: RagRecipe, ground: Ground) -> int:
     return index * (2 + rounds) + 2 * size * stretches * kept
 
 
+def _refusing(recipe: RagRecipe, ground: Ground) -> int:
+    """Questions that joint training also shows with a passage that lacks the answer; one at most each."""
+    share, seed = recipe.reader.without_gold, recipe.train.seed
+    return sum(not one.answers or draws_of(one, seed).random() < share for one in ground.train.asked)
+
+
 def _stretches(recipe: RagRecipe, ground: Ground) -> list[dict[str, Any]]:
     """Each stretch with its questions and steps, as far as that is known before the search."""
     train, made = recipe.train, 0 if recipe.data.synthetic is None else recipe.data.synthetic.count
@@ -166,8 +173,8 @@ def _stretches(recipe: RagRecipe, ground: Ground) -> list[dict[str, Any]]:
         name = f"joint/round-{number}"
         # The score of answering without a passage learns even where the encoders do not.
         turns = recipe.retriever.train != "none" or recipe.joint.null_passage
-        parts = [name] if together else [*([f"{name}/retriever"] if turns else []), f"{name}/reader"]
-        planned += [(part, choosing, 1.0) for part in parts]
+        planned += [(f"{name}/retriever", choosing, 1.0)] if turns and not together else []
+        planned.append((name if together else f"{name}/reader", choosing + _refusing(recipe, ground), 1.0))
     return [
         {
             "name": name,

@@ -18,6 +18,7 @@ from ftkit.rag.index import Index
 from ftkit.rag.learning import Pace, learn, learning_pair, store_pair
 from ftkit.rag.mining import mine
 from ftkit.rag.questions import AskedQuestion
+from ftkit.rag.raft import refusals
 from ftkit.rag.reader import ReaderPrompts
 from ftkit.rag.readings import Scorer, rag_examples, with_likelihoods
 from ftkit.rag.training import RagExamples, RagModel, RagObjective
@@ -57,9 +58,17 @@ class Course:
         return build_index(folder, self.documents, encoders, settings, known=known)
 
     def examples(
-        self, index: Index, encoders: EncoderPair, *, candidates: int, null: bool
+        self, index: Index, encoders: EncoderPair, *, candidates: int, null: bool, reads: bool
     ) -> tuple[RagExamples, RagExamples]:
-        """Training and held-back questions with their candidates by this index."""
+        """Training and held-back questions with their candidates by this index.
+
+        Args:
+            index: By the encoders.
+            encoders: As they are.
+            candidates: Passages of each question.
+            null: Whether answering without a passage is a candidate too.
+            reads: Whether the reader learns from them: then it is also shown what it must refuse.
+        """
         retriever = self.recipe.retriever
         made = []
         for questions in (self.train, [asked for asked in self.held if asked.answers]):
@@ -67,6 +76,8 @@ class Course:
                 made.append(RagExamples())
                 continue
             mined = mine(index, encoders, questions, dense=retriever.candidates, lexical=retriever.lexical_candidates)
+            share = self.recipe.reader.without_gold
+            refused = refusals(mined, without_gold=share, seed=self.recipe.train.seed) if reads and not made else []
             made.append(
                 rag_examples(
                     mined,
@@ -75,6 +86,7 @@ class Course:
                     candidates=candidates,
                     max_length=self.recipe.data.max_length,
                     null=null,
+                    refused=refused,
                 )
             )
         return made[0], made[1]
@@ -102,7 +114,7 @@ def train_retriever(
     """
     which = "query" if course.recipe.retriever.train == "auto" else course.recipe.retriever.train
     folder = course.folder / "retriever"
-    rows, held = course.examples(index, encoders, candidates=course.recipe.retriever.scored, null=False)
+    rows, held = course.examples(index, encoders, candidates=course.recipe.retriever.scored, null=False, reads=False)
     scorer = Scorer(generator, course.session.precision.compute, folder / "judged.jsonl")
     rows, held = with_likelihoods(rows, scorer), with_likelihoods(held, scorer)
     live = learning_pair(encoders, which)
@@ -135,9 +147,11 @@ def train_jointly(
         folder = course.folder / "joint" / f"round-{number}"
         index = course.index(f"index-{number}", encoders)
         with index:
-            rows, held = course.examples(index, encoders, candidates=joint.passages, null=joint.null_passage)
+            rows, held = course.examples(
+                index, encoders, candidates=joint.passages, null=joint.null_passage, reads=True
+            )
         live = learning_pair(encoders, which)
-        null = _null_score(encoders, rows) if joint.null_passage else None
+        null = _null_score(encoders, rows.choosing) if joint.null_passage else None
         if form == "simultaneous":
             model = RagModel(live, generator, temperature=course.recipe.retriever.temperature, null_score=null)
             objective = _objective(course, likelihood=1.0, distillation=joint.distillation)
@@ -168,7 +182,7 @@ def _alternate(
     if any(value.requires_grad for value in alone.parameters()):
         objective = _objective(course, likelihood=1.0, distillation=joint.distillation)
         pace = course.pace(encoders_alone=True, epochs=1)
-        facts.append(learn(folder / "retriever", alone, rows, held, pace, objective))
+        facts.append(learn(folder / "retriever", alone, rows.choosing, held, pace, objective))
     learnt = None if alone.null_score is None else float(alone.null_score.detach())
     still = EncoderPair(live.query, live.document)
     model = RagModel(still, generator, temperature=temperature, null_score=learnt)

@@ -50,6 +50,26 @@ def reader_rows(
     return rows, dict(counts)
 
 
+def refusals(mined: Sequence[Mined], *, without_gold: float, seed: int) -> list[tuple[AskedQuestion, str]]:
+    """What a reader must go on refusing while it is trained on right passages: else it unlearns to.
+
+    Args:
+        mined: Questions with their passages.
+        without_gold: Share of the answerable questions that come with a passage that lacks the answer.
+        seed: Of which these are.
+
+    Returns:
+        Every unanswerable question with the best passage that was found, and those with the best wrong one.
+    """
+    found = []
+    for one in mined:
+        if not one.asked.answers:
+            found += [(one.asked, passage.content) for passage in one.found[:1]]
+        elif draws_of(one.asked, seed).random() < without_gold:
+            found += [(one.asked, passage.content) for passage in one.negatives[:1]]
+    return found
+
+
 def draws_of(asked: AskedQuestion, seed: int) -> random.Random:
     """What is drawn for one question: first whether its passages lack the answer, then their order."""
     return random.Random(_number(seed, asked.id))

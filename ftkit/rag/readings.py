@@ -21,7 +21,8 @@ from ftkit.models.precision import arithmetic
 from ftkit.models.tokenizer import template_names
 from ftkit.pipeline.session import Session
 from ftkit.rag.mining import Mined
-from ftkit.rag.reader import ReaderPrompts
+from ftkit.rag.questions import AskedQuestion
+from ftkit.rag.reader import REFUSAL, ReaderPrompts
 from ftkit.rag.training import Candidate, RagExample, RagExamples
 from ftkit.recipe import DataSection
 from ftkit.train.progress import ProgressBar
@@ -32,9 +33,16 @@ TOKENS_PER_PASS = 2048
 
 
 def rag_examples(
-    mined: Sequence[Mined], session: Session, prompts: ReaderPrompts, *, candidates: int, max_length: int, null: bool
+    mined: Sequence[Mined],
+    session: Session,
+    prompts: ReaderPrompts,
+    *,
+    candidates: int,
+    max_length: int,
+    null: bool,
+    refused: Sequence[tuple[AskedQuestion, str]] = (),
 ) -> RagExamples:
-    """Questions with tokenised candidates; those with one candidate alone teach nothing and are left out.
+    """Questions with tokenised candidates; those with one candidate alone have nothing to choose and are left out.
 
     Args:
         mined: Questions with their passages; unanswerable ones are left out, as nothing is likely there.
@@ -43,36 +51,39 @@ def rag_examples(
         candidates: Passages of each question.
         max_length: Longest reading.
         null: Whether answering without a passage is a candidate too.
+        refused: Questions with a passage that does not hold the answer, from `refusals`: each becomes an example of
+            its own with that one candidate, and a refusal as its answer.
 
     Raises:
         DataError: A reading is longer than ``max_length``.
     """
-    chosen: list[tuple[Mined, list[str | None]]] = []
+    chosen: list[tuple[AskedQuestion, list[str | None], str]] = []
     for one in mined:
         contents: list[str | None] = [passage.content for passage in one.candidates(candidates)]
         contents += [None] if null else []
         if one.asked.answers and len(contents) > 1:
-            chosen.append((one, contents))
-    rows = [
-        {
-            "messages": [
-                {"role": "user", "content": prompts.text(one.asked.question, [] if text is None else [text])},
-                {"role": "assistant", "content": one.asked.answers[0]},
-            ]
-        }
-        for one, contents in chosen
-        for text in contents
-    ]
-    if not rows:
+            chosen.append((one.asked, contents, one.asked.answers[0]))
+    if not chosen:
         raise DataError(
             "no question has two passages to choose from",
             fix="Retrieval is trained on questions with answers, over a corpus of more than one passage.",
         )
+    chosen += [(asked, [text], REFUSAL) for asked, text in refused]
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": prompts.text(asked.question, [] if text is None else [text])},
+                {"role": "assistant", "content": answer},
+            ]
+        }
+        for asked, contents, answer in chosen
+        for text in contents
+    ]
     readings = iter(_tokenised(rows, session, max_length))
     examples = RagExamples()
-    for one, contents in chosen:
+    for asked, contents, _ in chosen:
         made = tuple(Candidate(content=text, reading=next(readings)) for text in contents)
-        examples.append(RagExample(question=one.asked.question, candidates=made, place=one.asked.place))
+        examples.append(RagExample(question=asked.question, candidates=made, place=asked.place))
     return examples
 
 

@@ -42,7 +42,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class RagExample:
-    """A question with its candidates, at least two.
+    """A question with its candidates: at least two, or one to be refused.
 
     Attributes:
         question: What the query encoder sees.
@@ -62,6 +62,11 @@ class RagExample:
 
 class RagExamples(list[RagExample]):
     """Examples whose lengths the trainer's sampler can see."""
+
+    @property
+    def choosing(self) -> RagExamples:
+        """Those with candidates to choose from: the others say nothing of which passage is the better one."""
+        return RagExamples(row for row in self if len(row.candidates) > 1)
 
     @property
     def lengths(self) -> list[int]:

@@ -13,7 +13,7 @@ from ftkit.rag.index import create_index
 from ftkit.rag.mining import Mined, mine
 from ftkit.rag.passage import Passage
 from ftkit.rag.questions import AskedQuestion
-from ftkit.rag.raft import reader_rows
+from ftkit.rag.raft import reader_rows, refusals
 from ftkit.rag.reader import REFUSAL, ReaderPrompts, is_refusal, reader_text
 from ftkit.rag.readings import Scorer
 from ftkit.rag.settings import IndexSettings
@@ -196,3 +196,31 @@ def test_what_a_reader_said_is_remembered_over_an_interruption(tiny_llama, tmp_p
 
     assert again == pytest.approx(fresh, abs=1e-4) and len(asked_again) == 7
     assert all(value < 0 for value in fresh)
+
+
+def test_what_no_passage_answers_is_refused_and_so_is_a_share_of_the_rest():
+    many = [
+        Mined(
+            asked=asked(f"What is {number}?", name=f"q{number}"),
+            gold=(passage(1, "right"),),
+            found=(passage(1, "right"), passage(2, "wrong")),
+            negatives=(passage(2, "wrong"),),
+        )
+        for number in range(400)
+    ]
+    nobody = Mined(asked=asked("Who?", answers=(), name="u"), gold=(), found=(passage(3, "best"),), negatives=())
+    lost = Mined(asked=asked("Where?", answers=(), name="v"), gold=(), found=(), negatives=())
+
+    found = refusals([*many, nobody, lost], without_gold=0.2, seed=0)
+
+    assert [text for one, text in found if not one.answers] == ["best"]
+    shared = [text for one, text in found if one.answers]
+    assert set(shared) == {"wrong"} and 50 < len(shared) < 110
+    assert refusals(many, without_gold=0.0, seed=0) == []
+    rows, _ = reader_rows(many, prompts_of(), passages=2, without_gold=0.2, seed=0)
+    # The same questions as in the reader's own training: what it was taught there is what it must not unlearn.
+    assert sum(row["messages"][1]["content"] == REFUSAL for row in rows) == len(shared)
+
+
+def prompts_of():
+    return ReaderPrompts(tiny_tokenizer(), room=None)

@@ -13,6 +13,7 @@ from ftkit.files import sha256_file
 from ftkit.rag import learning
 from ftkit.rag.checking import check_rag
 from ftkit.rag.opening import open_system
+from ftkit.rag.reader import REFUSAL
 from ftkit.rag.run import resume_rag, run_rag
 from ftkit.rag.run_page import write_run_page
 from ftkit.recipe import RagRecipe, load_rag_recipe
@@ -293,3 +294,23 @@ def test_without_held_back_questions_nothing_that_was_trained_on_is_called_held_
     losses = done.result["stages"]["reader"]["losses"]
     assert losses["validation_before"] is None and losses["validation_after"] is None
     assert list(json.loads((tmp_path / "run" / "data_report.json").read_text())) == ["train"]
+
+
+def test_joint_training_goes_on_refusing_and_chooses_only_where_there_is_a_choice(
+    shed, tiny_llama, tiny_encoder, tmp_path, monkeypatch
+):
+    seen, learn = {}, learning.learn
+
+    def watched(folder, model, rows, held, pace, objective):
+        seen[folder.name] = rows
+        return learn(folder, model, rows, held, pace, objective)
+
+    monkeypatch.setattr("ftkit.rag.joint.learn", watched)
+    changes = {"stages": ("reader", "joint"), "joint": {"rounds": 1, "passages": 2}}
+    run_rag(recipe(shed, tiny_llama, tiny_encoder, tmp_path / "run", **changes), quiet=True)
+
+    assert all(len(row.candidates) > 1 for row in seen["retriever"])
+    refused = [row for row in seen["reader"] if len(row.candidates) == 1]
+    assert {row.question for row in refused} >= {"What is the cat?", "What is the dog?", "What is the sun?"}
+    assert {row.candidates[0].reading.answer for row in refused} == {REFUSAL}
+    assert len(seen["reader"]) == len(seen["retriever"]) + len(refused)
