@@ -14,7 +14,18 @@ from ftkit.rag.evaluation import Evaluation
 from ftkit.rag.figures import cluster_of
 from ftkit.rag.intervals import Figure, Floats, Interval, Ratio, intervals_of, values_of
 
-MEASURES = ("exact_match", "f1", "nll", "recall_at_1", "recall_at_5", "mrr", "coverage", "risk")
+MEASURES = (
+    "exact_match",
+    "f1",
+    "nll",
+    "recall_at_1",
+    "recall_at_5",
+    "mrr",
+    "answer_recall_at_1",
+    "answer_recall_at_5",
+    "coverage",
+    "risk",
+)
 LATENCIES = ("latency_s.retrieve.p50", "latency_s.retrieve.p95", "latency_s.generate.p50", "latency_s.generate.p95")
 
 
@@ -47,7 +58,7 @@ class Standing:
         found: dict[str, Figure] = {name: _mean([one.figures[name] for one in self.evaluations]) for name in names}
         retrieves = any(outcome.measured.citations for one in self.evaluations for outcome in one.outcomes)
         if not retrieves:  # a system without passages has no recall, and 0 would look like a bad one
-            for name in ("recall_at_1", "recall_at_5", "mrr"):
+            for name in [name for name in found if "recall" in name or name == "mrr"]:
                 del found[name]
         return found | {name: self.evaluations[0].figures[name] for name in LATENCIES}
 

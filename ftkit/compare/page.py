@@ -24,6 +24,7 @@ PAGE = "comparison.html"
 CHARTS = (
     ("exact_match", "Exact match: share of answers that are right word for word; further right is better"),
     ("nll", "Nats a token of the right answer: how surprised the system is by it; further left is better"),
+    ("answer_recall_at_1", "Answer recall@1: share of questions whose first passage states the answer"),
     ("recall_at_5", "Recall@5: share of questions whose document is among the first five; further right is better"),
 )
 

@@ -54,6 +54,7 @@ def _search_figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
     """Over the questions that name documents.
 
     Recall is 1 where a passage of each of them is among the first hits; of the reciprocal ranks the best counts.
+    Answer recall is 1 where one of these passages states the answer: a document may be found by another part of it.
     """
     named = _array(float(bool(one.question.documents)) for one in outcomes)
 
@@ -64,11 +65,20 @@ def _search_figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
         )
         return Ratio(numerators=_array(float(one) for one in found), denominators=named)
 
+    looked = _array(float(one.measured.answer_rank >= 0) for one in outcomes)
+
+    def stated(depth: int) -> Ratio:
+        return Ratio(
+            numerators=_array(float(1 <= one.measured.answer_rank <= depth) for one in outcomes), denominators=looked
+        )
+
     best = (max((1 / rank for rank in one.measured.ranks if rank is not None), default=0.0) for one in outcomes)
     return {
         "recall_at_1": recall(1),
         "recall_at_5": recall(5),
         "mrr": Ratio(numerators=_array(best), denominators=named),
+        "answer_recall_at_1": stated(1),
+        "answer_recall_at_5": stated(5),
     }
 
 

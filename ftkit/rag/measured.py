@@ -38,6 +38,8 @@ class Measured:
         nll_tokens: How many tokens that is; 0 without one.
         retrieve_s: Seconds.
         generate_s: Seconds; None where the answer was one of a batch.
+        answer_rank: Of the first hit that states the answer and is of a document that the answer needs, from 1; 0
+            where none does, -1 where there is no answer, or where an earlier version did not look.
     """
 
     said: str | None
@@ -49,6 +51,7 @@ class Measured:
     nll_tokens: int
     retrieve_s: float
     generate_s: float | None
+    answer_rank: int = -1
 
 
 def append_measured(cache: Path, measured: Mapping[str, Measured]) -> None:

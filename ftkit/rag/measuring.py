@@ -186,6 +186,7 @@ def _scored(
         nll_tokens=tokens,
         retrieve_s=seconds,
         generate_s=answer.latency_s.generate if alone else None,
+        answer_rank=_answer_rank(question, hits),
     )
 
 
@@ -206,6 +207,19 @@ def _given(question: AskedQuestion, given: Sequence[Hit]) -> bool:
         return False
     counting = [hit.passage for hit in given if not named or hit.passage.document in named]
     return any(wanted.stands_in(searchable(passage.content)) for passage in counting)
+
+
+def _answer_rank(question: AskedQuestion, hits: Sequence[Hit]) -> int:
+    """A document in many passages may be found by one that does not state the answer."""
+    if not question.answers:
+        return -1
+    named, wanted = set(question.documents), Wanted(question.answers)
+    ranks = (
+        rank
+        for rank, hit in enumerate(hits, start=1)
+        if (not named or hit.passage.document in named) and wanted.stands_in(searchable(hit.passage.content))
+    )
+    return next(ranks, 0)
 
 
 def _rank(document: str, hits: Sequence[Hit]) -> int | None:

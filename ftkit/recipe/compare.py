@@ -22,7 +22,17 @@ from ftkit.recipe.sections import ModelSection, PathText, TrainSection
 
 Retrieval = Literal["none", "lexical", "dense", "hybrid", "oracle"]
 Learns = Literal["questions", "documents"]
-Metric = Literal["exact_match", "f1", "nll", "recall_at_1", "recall_at_5", "mrr", "risk"]
+Metric = Literal[
+    "exact_match",
+    "f1",
+    "nll",
+    "recall_at_1",
+    "recall_at_5",
+    "mrr",
+    "answer_recall_at_1",
+    "answer_recall_at_5",
+    "risk",
+]
 # Of these figures the lower is the better.
 LOWER_IS_BETTER = ("nll", "risk")
 
@@ -109,6 +119,8 @@ LADDER_PRIMARY = (
     ContrastSection(a="joint", b="reader", metric="recall_at_5"),
     ContrastSection(a="separate", b="reader", metric="nll"),
     ContrastSection(a="retriever", b="dense", metric="recall_at_5"),
+    ContrastSection(a="retriever", b="dense", metric="answer_recall_at_1"),
+    ContrastSection(a="joint", b="separate", metric="answer_recall_at_1"),
     ContrastSection(a="reader", b="dense", metric="nll"),
     ContrastSection(a="reader", b="closed-book-tuned", metric="nll"),
 )

@@ -145,8 +145,8 @@ def test_the_steps_are_those_of_each_stretch(values):
     train = {**values["train"], "max_steps": None, "epochs": 3}
     found = looked_at(values, train=train, joint={"rounds": 1, "passages": 3, "form": "simultaneous"})
 
-    # 13 questions teach reading and 10 have answers, in steps of 4; the retriever's own epochs are 1. Both together are
-    # also shown the 3 that nothing answers and 2 of the 10 with a wrong passage.
+    # 13 questions teach reading and 10 have answers, in steps of 4; the retriever's own epochs are 1. Both together
+    # are also shown the 3 that nothing answers and 2 of the 10 with a wrong passage.
     assert {one["name"]: one["steps"] for one in found["stretches"]} == {
         "reader": 12, "retriever": 3, "joint/round-1": 4,
     }  # fmt: skip

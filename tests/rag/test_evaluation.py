@@ -17,6 +17,7 @@ from ftkit.rag.document import Document
 from ftkit.rag.evaluation import evaluate_rag, set_threshold
 from ftkit.rag.evaluation_page import write_evaluation_page
 from ftkit.rag.index import create_index
+from ftkit.rag.passage import Hit
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.settings import IndexSettings
 from ftkit.rag.threshold import read_threshold
@@ -63,6 +64,26 @@ def system(tmp_path, tiny_encoder, pair, monkeypatch):
         yield made
 
 
+def test_a_document_that_is_found_by_another_part_of_it_is_no_answer(system, pair, monkeypatch):
+    text = "Oum lies by the sea.\n\n" + "Its streets are steep." + "\n\nThe mayor is Ada Berg."
+    system.index.add([Document(id="oum.md", text=text)], pair)
+    parts = system.index.passages_of("oum.md")
+    assert len(parts) > 1 and "Ada Berg" not in parts[0].content
+    monkeypatch.setattr(
+        RagSystem, "retrieve",
+        lambda *_: [Hit(passage=part, score=1.0 - number, ranks={}) for number, part in enumerate(parts)],
+    )  # fmt: skip
+    found = evaluate_rag(system, QUESTIONS[:1]).to_dict()
+    assert (found["recall_at_1"], found["answer_recall_at_1"], found["answer_recall_at_5"]) == (1.0, 0.0, 1.0)
+
+
+def test_what_an_earlier_version_measured_has_no_answer_recall(system):
+    evaluation = evaluate_rag(system, QUESTIONS)
+    older = [replace(one.measured, answer_rank=-1) for one in evaluation.outcomes]
+    outcomes = tuple(replace(one, measured=other) for one, other in zip(evaluation.outcomes, older, strict=True))
+    assert replace(evaluation, outcomes=outcomes).values["answer_recall_at_5"] is None  # and not 0
+
+
 def test_every_figure_is_what_its_name_says(system):
     found = evaluate_rag(system, QUESTIONS).to_dict()
 
@@ -72,6 +93,9 @@ def test_every_figure_is_what_its_name_says(system):
     # Of three questions with documents: rank 1; rank 4; ranks 1 and 3, both needed, of which 1 is the best.
     assert found["recall_at_1"] == pytest.approx(1 / 3)
     assert found["recall_at_5"] == pytest.approx(3 / 3)
+    # Passages that state the answer: at ranks 1, 4 and 3; the fourth question has none.
+    assert found["answer_recall_at_1"] == pytest.approx(1 / 3)
+    assert found["answer_recall_at_5"] == pytest.approx(3 / 3)
     assert found["mrr"] == pytest.approx((1 + 1 / 4 + 1) / 3)
     assert found["coverage"] == 3 / 4
     # The second is given three passages, none of them of Vek; the third is given all and refused.
