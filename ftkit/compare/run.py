@@ -151,7 +151,8 @@ def _run_arm(state: _State, arm: Arm) -> None:
     key = sha256_json(
         [
             *state.ground, state.workload.test_sha256, None if run is None else run.name, arm.system.retrieval,
-            arm.system.passages or spec.reader.passages, spec.answer.max_new_tokens, state.shared.index.folder.name,
+            arm.system.passages or spec.reader.passages, spec.answer.max_new_tokens, spec.answer.hops,
+            state.shared.index.folder.name,
         ]
     )[:12]  # fmt: skip
     stored = state.folder / ANSWERS / f"{arm.name}-{arm.seed}-{key}.json"

@@ -53,18 +53,10 @@ class Workload:
         """With at most so many questions, which do not depend on the others that there are."""
         return replace(self, train=_drawn(self.train, train), test=_drawn(self.test, test))
 
-    def write(self, folder: Path) -> dict[str, str | None]:
-        """Store the questions as files that recipes name.
-
-        Returns:
-            Path of ``train`` and of ``validation``, None where nothing is held back.
-        """
+    def write(self, folder: Path) -> None:
+        """Store the questions as files that recipes name: train.jsonl, validation.jsonl, test.jsonl."""
         for name, asked in (("train", self.train), ("validation", self.held), ("test", self.test)):
             write_text(folder / f"{name}.jsonl", "".join(_line(one) for one in asked))
-        return {
-            "train": str(folder / "train.jsonl"),
-            "validation": str(folder / "validation.jsonl") if self.held else None,
-        }
 
 
 def read_workload(spec: CompareSpec) -> Workload:

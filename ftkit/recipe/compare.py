@@ -164,7 +164,8 @@ class CompareSpec(Section):
     equal_flops: str | None = Field(
         default=None,
         description="A system whose floating-point operations in training every other one with a tuned generator is "
-        "given too. null: each as the recipe says.",
+        "given too, as near as whole steps come; others with the stage joint keep their own. null: each as the "
+        "recipe says.",
     )
     seeds: Annotated[tuple[int, ...], BeforeValidator(_tuple)] = Field(
         default=(0,), min_length=1, description="Each trained system is trained once with each."
@@ -208,6 +209,19 @@ class CompareSpec(Section):
         reference = None if self.equal_flops is None else self.systems.get(self.equal_flops)
         if self.equal_flops is not None and (reference is None or "reader" not in reference.stages):
             raise ClashError(f"{self.equal_flops!r} is no system with the stage reader", ("equal_flops",))
+        return self
+
+    @model_validator(mode="after")
+    def _all_are_asked_alike(self) -> CompareSpec:
+        # Untrained systems are the base as it comes: a template that training alone sees would be another prompt.
+        plain = ModelSection(path=self.model.path)
+        for key in ("chat_template", "chat_template_kwargs", "added_tokens"):
+            if getattr(self.model, key) != getattr(plain, key):
+                raise ClashError(
+                    "is not used by systems that are not trained, so prompts would differ; write it into the base "
+                    "model's folder, or leave it out",
+                    ("model", key),
+                )
         return self
 
     def contrasts(self) -> tuple[ContrastSection, ...]:

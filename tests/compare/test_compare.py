@@ -102,6 +102,20 @@ def test_a_comparison_that_was_stopped_goes_on_to_the_same_figures(tmp_path, mod
     assert quality(resumed) == quality(whole)
 
 
+def test_another_number_of_searches_is_another_answer(tmp_path, module_spec, monkeypatch):
+    spec = module_spec(tmp_path / "out", systems=["dense"])
+    compare(spec, quiet=True)
+    asked, before = [], running.ask_all
+
+    def noted(*given):
+        asked.append(given[0].answer.hops)
+        return before(*given)
+
+    monkeypatch.setattr(running, "ask_all", noted)
+    compare(spec.model_copy(update={"answer": spec.answer.model_copy(update={"hops": 2})}), quiet=True)
+    assert asked == [2]
+
+
 def test_test_questions_that_are_trained_on_are_refused(tmp_path, module_spec, shed):
     leaked = tmp_path / "leaked.jsonl"
     leaked.write_text((shed / "test.jsonl").read_text() + (shed / "train.jsonl").read_text().splitlines()[0] + "\n")
@@ -145,13 +159,14 @@ def test_when_time_is_over_the_rest_waits_and_the_next_call_does_it(tmp_path, mo
         ("systems={x: {retrieval: dense, generator: {recipe: lora, method: {rnak: 8}}}}", "Did you mean 'rank'"),
         ("primary=[{a: joint, b: nope}]", "'nope' is none of the systems"),
         ("recipe=rag", "ftkit rag train"),
+        ("model.chat_template=chatml", "prompts would differ"),
         ("seeds=[]", "should not be empty"),
     ],
 )
 def test_a_fault_in_a_spec_is_named(tmp_path, override, words):
     path = tmp_path / "spec.yaml"
     path.write_text(
-        "recipe: compare\nmodel: m\ncorpus: docs\ndata: {train: a.jsonl, test: b.jsonl}\nsystems: ladder\n"
+        "recipe: compare\nmodel: {path: m}\ncorpus: docs\ndata: {train: a.jsonl, test: b.jsonl}\nsystems: ladder\n"
     )
     with pytest.raises(RecipeError) as caught:
         load_compare_spec(path, [override])
