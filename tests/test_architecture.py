@@ -35,8 +35,8 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "compare", "advise",
-        "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
+        "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "comparing", "compare",
+        "advise",        "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
     ],
     "data": [
         "sample", "example", "private", "lint", "stats", "lint_dataset", "show",
@@ -93,8 +93,9 @@ ORDER = {
         "bundling", "",
     ],
     "compare": [
-        "workload", "arms", "work", "plan", "checking", "training", "asking", "figures", "contrasts", "document",
-        "page", "run", "",
+        "workload", "arms", "work", "plan", "training", "sheet", "foils", "variants", "from_answers",
+        "seat", "asking", "wordings", "counterfactual", "general", "updating", "checking", "opened", "measuring",
+        "figures", "contrasts", "claims", "staged", "lifecycle", "document", "page", "run", "",
     ],
     "advise": ["options", "rules", "literature", "evidence", "ranking", "advice", "asking", "page", ""],
     "serve": ["names", "listen", "wire", "cited", "documents", "desk", "gate", "app", "own", "engines", "child", ""],

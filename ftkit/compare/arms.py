@@ -29,19 +29,33 @@ class Arm:
         system: What it is.
         seed: Of its training.
         steps: Optimizer steps of the tuned generator; None for as many as the recipe says.
+        variant: Of its training questions (`ftkit.compare.variants`); empty for the comparison's own.
     """
 
     name: str
     system: SystemSection
     seed: int
     steps: int | None = None
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name, with its variant."""
+        return f"{self.name}@{self.variant}" if self.variant else self.name
+
+
+def data_folder(variant: str) -> str:
+    """Where the questions of a variant stand, in the comparison's folder."""
+    return f"workload-{variant}" if variant else "workload"
 
 
 def arms_of(spec: CompareSpec) -> list[Arm]:
-    """Every system with every seed; one that is not trained has the first alone."""
+    """Every system with every seed; one that is not trained has the first alone. Variants come last."""
     return [
-        Arm(name=name, system=system, seed=seed)
+        Arm(name=name, system=system, seed=seed, variant=variant)
+        for variant in ("", *spec.variants)
         for name, system in spec.systems.items()
+        if not variant or name in spec.varied
         for seed in (spec.seeds if system.trains else spec.seeds[:1])
     ]
 
@@ -56,7 +70,7 @@ def rag_recipe(spec: CompareSpec, arm: Arm, folder: Path, ground: tuple[str, ...
         ground: Digests of what decides the result beside the recipe: models, documents, questions.
         validates: Whether questions are held back.
     """
-    data = folder / "workload"
+    data = folder / data_folder(arm.variant)
     values: dict[str, Any] = {
         "model": spec.model,
         "corpus": spec.corpus,
@@ -84,7 +98,7 @@ def tuned_recipe(spec: CompareSpec, arm: Arm, folder: Path, ground: tuple[str, .
     """The training of a system without passages, on questions, on the documents' text, or on both."""
     generator = arm.system.generator or spec.generator
     kinds = generator.method.EXPORT_KINDS
-    data = folder / "workload"
+    data = folder / data_folder(arm.variant)
     sources: list[dict[str, Any]] = []
     if "questions" in arm.system.learns:
         sources.append({"path": str(data / QUESTIONS), "format": "messages"})

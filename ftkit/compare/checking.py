@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.compare.arms import Arm, arms_of, rag_recipe
+from ftkit.compare.updating import draw_fact_edits
+from ftkit.compare.variants import variants_of
 from ftkit.compare.workload import Workload, read_workload
 from ftkit.errors import DataError
+from ftkit.evaluate.general import read_general
 from ftkit.pipeline.estimate import Estimate
 from ftkit.pipeline.session import Session
 from ftkit.rag.audit import Faults, Passages, audit, audit_warnings, too_long
@@ -50,6 +53,11 @@ def check_compare(spec: CompareSpec) -> dict[str, Any]:
         long = too_long([*workload.train, *workload.held, *workload.test], encoder)
         if long:
             faults.add(DataError(long))
+        faults.of(lambda: variants_of(spec.measure, workload))
+        if spec.measure.updates:
+            faults.of(lambda: draw_fact_edits(workload, max(spec.measure.updates)))
+    if (files := spec.measure.general) is not None:
+        faults.of(lambda: read_general(files, most=spec.measure.general_rows))
     grounds: list[Ground | None] = []
     if workload is not None and encoder is not None and passages is not None:
         for recipe, session in zip(trained, sessions, strict=False):
@@ -94,11 +102,13 @@ def _found(
                 "stages": list(system.stages),
                 "learns": list(system.learns),
                 "generator": (system.generator or spec.generator).recipe,
-                "seeds": [arm.seed for arm in arms if arm.name == name],
+                "seeds": [arm.seed for arm in arms if arm.name == name and not arm.variant],
+                "variants": [arm.variant for arm in arms if arm.name == name and arm.variant],
             }
             for name, system in spec.systems.items()
         ],
         "tests": [one.model_dump(mode="json") for one in spec.contrasts()],
+        "claims": [one.model_dump(mode="json") for one in spec.claims],
         "readings": None if ground is None else reading_facts(ground.bounds, spec.data.max_length),
         "estimate": None if needs is None else needs.to_dict(),
         "warnings": warnings + output_warnings(Path(spec.output or ""), goes_on="spec.yaml"),

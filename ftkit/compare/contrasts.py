@@ -16,7 +16,7 @@ import numpy as np
 
 from ftkit.compare.figures import Standing
 from ftkit.rag.intervals import RESAMPLES, Difference, Floats, draws_of, values_of
-from ftkit.recipe.compare import LOWER_IS_BETTER, ContrastSection
+from ftkit.recipe.comparing import ContrastSection, is_counted, lower_is_better
 
 LEVEL = 0.05
 Verdict = Literal["a is better", "b is better", "undetermined"]
@@ -35,7 +35,7 @@ class Contrast:
         high: 97.5th.
         p: Two-sided, before correction.
         p_holm: After it.
-        test: ``bootstrap`` or ``mcnemar``.
+        test: ``bootstrap``, ``mcnemar``, ``counted`` of figures without chance in them, or ``none``.
     """
 
     a: str
@@ -51,15 +51,16 @@ class Contrast:
     @property
     def verdict(self) -> Verdict:
         """What may be said at a family-wise level of 5 %."""
-        if self.difference is None or self.p_holm is None or self.p_holm > LEVEL or not self.difference:
+        if self.difference is None or not self.difference:
             return "undetermined"
-        lower_wins = self.metric in LOWER_IS_BETTER
-        return "a is better" if (self.difference < 0) == lower_wins else "b is better"
+        if self.test != "counted" and (self.p_holm is None or self.p_holm > LEVEL):
+            return "undetermined"
+        return "a is better" if (self.difference < 0) == lower_is_better(self.metric) else "b is better"
 
 
 def contrasts_of(standings: dict[str, Standing], asked: Sequence[ContrastSection]) -> list[Contrast]:
     """Test what was asked for before the run, and correct for all of it together."""
-    found = [_contrast(standings[one.a], standings[one.b], one.metric) for one in asked]
+    found = [contrast_of(standings[one.a], standings[one.b], one.metric) for one in asked]
     return holm(found)
 
 
@@ -74,21 +75,56 @@ def holm(contrasts: Sequence[Contrast]) -> list[Contrast]:
     return [replace(one, p_holm=corrected.get(id(one))) for one in contrasts]
 
 
-def _contrast(a: Standing, b: Standing, metric: str) -> Contrast:
-    if metric not in a.figures or metric not in b.figures:
-        return Contrast(
-            a=a.name, b=b.name, metric=metric, difference=None, low=None, high=None, p=None, p_holm=None, test="none"
-        )
-    figure = Difference(first=a.figures[metric], second=b.figures[metric])
-    difference = values_of({metric: figure}, a.questions)[metric]
-    drawn = draws_of({metric: figure}, a.clusters)[metric]
+def contrast_of(a: Standing, b: Standing, metric: str, *, margin: float = 0.0) -> Contrast:
+    """One pair, not corrected.
+
+    Args:
+        a: The system expected to be better.
+        b: The other.
+        metric: The figure.
+        margin: The p-value is of being better by just so much; 0: of no difference.
+    """
+    if is_counted(metric):
+        return _counted(a, b, metric)
+    pair = _pair(a, b, metric)
+    if pair is None:
+        return _untested(a, b, metric)
+    figure, clusters = pair
+    difference = values_of({metric: figure}, len(clusters))[metric]
+    drawn = draws_of({metric: figure}, clusters)[metric]
     drawn = drawn[~np.isnan(drawn)]
-    test, p = "bootstrap", _two_sided(drawn)
-    if metric == "exact_match" and len(a.evaluations) == len(b.evaluations) == 1:
-        test, p = "mcnemar", mcnemar(a.right(), b.right())
     low, high = (float(one) for one in np.percentile(drawn, [2.5, 97.5])) if len(drawn) else (None, None)
+    test, p = "bootstrap", _two_sided(drawn + margin if lower_is_better(metric) else drawn - margin)
+    if metric == "exact_match" and not margin and len(a.evaluations) == len(b.evaluations) == 1:
+        test, p = "mcnemar", mcnemar(a.right(), b.right())
     return Contrast(
         a=a.name, b=b.name, metric=metric, difference=difference, low=low, high=high, p=p, p_holm=None, test=test
+    )
+
+
+def _pair(a: Standing, b: Standing, metric: str) -> tuple[Difference, list[str]] | None:
+    """a - b over the same units, and what each is resampled with; None where they have no such figure in common."""
+    if metric == "risk_at_equal_coverage":
+        coverage = min(a.least_coverage, b.least_coverage)
+        return Difference(first=a.risk_at(coverage), second=b.risk_at(coverage)), a.clusters
+    if metric not in a.figures or metric not in b.figures or a.clusters_of(metric) != b.clusters_of(metric):
+        return None
+    return Difference(first=a.figures[metric], second=b.figures[metric]), a.clusters_of(metric)
+
+
+def _counted(a: Standing, b: Standing, metric: str) -> Contrast:
+    if metric not in a.counted or metric not in b.counted:
+        return _untested(a, b, metric)
+    difference = a.counted[metric] - b.counted[metric]
+    return Contrast(
+        a=a.name, b=b.name, metric=metric, difference=difference, low=None, high=None, p=None, p_holm=None,
+        test="counted",
+    )  # fmt: skip
+
+
+def _untested(a: Standing, b: Standing, metric: str) -> Contrast:
+    return Contrast(
+        a=a.name, b=b.name, metric=metric, difference=None, low=None, high=None, p=None, p_holm=None, test="none"
     )
 
 

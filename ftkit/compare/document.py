@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ftkit.compare.claims import JudgedClaim
 from ftkit.compare.contrasts import Contrast
 from ftkit.compare.figures import LATENCIES, Standing
-from ftkit.compare.plan import Plan
+from ftkit.compare.lifecycle import Lifecycle
+from ftkit.compare.opened import Opened
+from ftkit.compare.staged import Step
 from ftkit.compare.work import Cost
-from ftkit.compare.workload import Workload
 from ftkit.export.manifest import library_versions
+from ftkit.rag.intervals import Figure, intervals_of, values_of
 from ftkit.recipe import CompareSpec
 
 FORMAT_VERSION = 1
@@ -25,53 +28,94 @@ class Measured:
     """All that a comparison found so far.
 
     Attributes:
-        spec: Resolved.
-        workload: As drawn.
-        plan: How much was drawn.
-        parameters: Of the base model.
-        passages: In the index.
-        standings: By system.
-        costs: By system, one a seed.
+        opened: The comparison.
+        standings: By system, variants after them as NAME@VARIANT.
+        costs: The same, one a seed.
         contrasts: What was tested.
-        waiting: Systems that there was no time for.
+        claims: What became of them.
+        staged: The rung that stands, and every step; None where nothing was asked for.
+        lifecycles: By system.
+        waiting: What there was no time for.
     """
 
-    spec: CompareSpec
-    workload: Workload
-    plan: Plan
-    parameters: int
-    passages: int
+    opened: Opened
     standings: Mapping[str, Standing]
     costs: Mapping[str, Sequence[Cost]]
     contrasts: Sequence[Contrast]
+    claims: Sequence[JudgedClaim]
+    staged: tuple[str | None, Sequence[Step]] | None
+    lifecycles: Mapping[str, Lifecycle]
     waiting: Sequence[str]
 
 
 def comparison_document(found: Measured) -> dict[str, Any]:
     """The content of comparison.json."""
-    return {
+    spec = found.opened.spec
+    figures = {name: one.to_dict() | _costs(found.costs[name], one) for name, one in found.standings.items()}
+    own = {name: one for name, one in found.standings.items() if name in spec.systems}
+    figures = {name: one | _equal_coverage(own).get(name, {}) for name, one in figures.items()}
+    document: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
-        "systems": {
-            name: standing.to_dict() | _costs(found.costs[name]) for name, standing in found.standings.items()
-        },
-        "kinds": {name: _kind(found.spec, name) for name in found.standings},
+        "systems": {name: figures[name] for name in own},
+        "variants": {name: one for name, one in figures.items() if name not in own},
+        "kinds": {name: _kind(spec, name) for name in own},
         "tests": [asdict(one) | {"verdict": one.verdict} for one in found.contrasts],
+        "claims": [one.to_dict() for one in found.claims],
+        "staged": None,
+        "curves": _curves(found),
+        "lifecycle": {name: one.to_dict() for name, one in found.lifecycles.items()},
         "scale": scale_of(found),
         "waiting": list(dict.fromkeys(found.waiting)),
-        "settings": found.spec.model_dump(mode="json"),
-        "plan": asdict(found.plan),
+        "settings": spec.model_dump(mode="json"),
+        "plan": asdict(found.opened.plan),
     }
+    if found.staged is not None and spec.staged is not None:
+        stands, steps = found.staged
+        document["staged"] = {
+            "stands": stands, "metric": spec.staged.metric, "level": spec.staged.level,
+            "steps": [one.to_dict() for one in steps],
+        }  # fmt: skip
+    return document
+
+
+def _equal_coverage(standings: Mapping[str, Standing]) -> dict[str, dict[str, Any]]:
+    """Risk where every system gives only as many answers as the one that gives the fewest."""
+    coverage = min((one.least_coverage for one in standings.values()), default=0.0)
+    found = {}
+    for name, one in standings.items():
+        figure: dict[str, Figure] = {"risk": one.risk_at(coverage)}
+        value, between = values_of(figure, one.questions)["risk"], intervals_of(figure, one.clusters)["risk"]
+        if value is not None:
+            low, high = (None, None) if between is None else between
+            found[name] = {"risk_at_equal_coverage": {"value": value, "low": low, "high": high, "coverage": coverage}}
+    return found
+
+
+def _curves(found: Measured) -> dict[str, list[dict[str, Any]]]:
+    """What each system that was trained on other numbers of questions reached with them."""
+    spec = found.opened.spec
+    curves = {}
+    for name in spec.varied:
+        points = [(count, f"{name}@{count}") for count in sorted(spec.measure.curve)]
+        points.append((len(found.opened.workload.train), name))
+        known = [(count, found.standings[label].to_dict()) for count, label in points if label in found.standings]
+        if len(known) > 1:
+            curves[name] = [
+                {"questions": count, **{key: figures[key] for key in ("exact_match", "nll")}}
+                for count, figures in known
+            ]
+    return curves
 
 
 def scale_of(found: Measured) -> dict[str, Any]:
     """What every table of this comparison must say with its figures."""
-    spec, workload = found.spec, found.workload
+    spec, workload = found.opened.spec, found.opened.workload
     return {
         "model": spec.model.path,
-        "parameters": found.parameters,
+        "parameters": sum(value.numel() for value in found.opened.base.model.parameters()),
         "encoder": spec.retriever.encoder,
         "documents": len(workload.corpus.documents),
-        "passages": found.passages,
+        "passages": found.opened.shared.index.passages,
         "train_questions": len(workload.train),
         "test_questions": len(workload.test),
         "clusters": len(set(next(iter(found.standings.values())).clusters)) if found.standings else 0,
@@ -82,22 +126,22 @@ def scale_of(found: Measured) -> dict[str, Any]:
     }
 
 
-def _costs(costs: Sequence[Cost]) -> dict[str, dict[str, Any]]:
+def _costs(costs: Sequence[Cost], standing: Standing) -> dict[str, dict[str, Any]]:
     """Means over the seeds; of memory the most."""
-
-    def mean(values: Sequence[float | None]) -> float | None:
-        known = [one for one in values if one is not None]
-        return sum(known) / len(known) if len(known) == len(values) else None
-
-    found = {
-        "training_flops": mean([one.flops for one in costs]),
-        "training_s": mean([one.seconds for one in costs]),
-        "training_steps": mean([one.steps for one in costs]),
-        "trained_parameters": mean([one.parameters for one in costs]),
+    found: dict[str, float | None] = {
+        "training_s": sum(one.seconds for one in costs) / len(costs),
+        "training_steps": sum(one.steps for one in costs) / len(costs),
         "peak_memory_bytes": float(max(one.peak_memory_bytes for one in costs)),
-        "shipped_bytes": mean([one.shipped_bytes for one in costs]),
+        "tokens_per_s": _speed(standing),
     }
     return {name: {"value": value, "low": None, "high": None} for name, value in found.items() if value is not None}
+
+
+def _speed(standing: Standing) -> float | None:
+    """Tokens generated in a second, of the questions that were asked by themselves."""
+    measured = [one.measured for one in standing.evaluations[0].outcomes]
+    alone = [(one.tokens, one.generate_s) for one in measured if one.generate_s and one.tokens]
+    return sum(tokens for tokens, _ in alone) / sum(seconds for _, seconds in alone) if alone else None
 
 
 def _kind(spec: CompareSpec, name: str) -> str:
@@ -105,7 +149,7 @@ def _kind(spec: CompareSpec, name: str) -> str:
     system = spec.systems[name]
     if system.retrieval == "none":
         return "fine-tuning" if system.learns else "prompting"
-    return "hybrid" if "reader" in system.stages else "rag"
+    return "hybrid" if system.learns or "reader" in system.stages else "rag"
 
 
 def scale_text(scale: Mapping[str, Any]) -> str:

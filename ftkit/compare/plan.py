@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ftkit.compare.arms import Arm, arms_of
 from ftkit.compare.workload import FEWEST_TEST, Workload
 from ftkit.errors import ResourceError
 from ftkit.files import sha256_json, write_json
@@ -21,6 +22,7 @@ PLAN = "plan.json"
 PROBES = 4  # questions that are read to learn the speed
 ASKING_SHARE = 0.45  # of the time goes to asking, the rest to training
 FEWEST_TRAIN = 16
+WORDED = 8  # wordings of each question of measure.wordings
 # Seconds of a token in training over one in a forward pass: gradients of activations, of what learns, the optimizer.
 TRAINING_OVER_FORWARD = 2.6
 
@@ -66,17 +68,22 @@ def choose_plan(
         if stored["key"] == key:
             return Plan(**stored["plan"])
     per_question, per_token, length = _speed(system, workload)
-    arms = [one for one in spec.systems.values() for _ in (spec.seeds if one.trains else (0,))]
+    arms = arms_of(spec)
     asking = per_question * len(arms)
-    training = per_token * length * sum(_passes(spec, one) for one in arms)
+    training = per_token * length * sum(_passes(spec, one.system) * _share(one, workload) for one in arms)
     train, test = len(workload.train), len(workload.test)
+    fixed = per_question * _asked_beside(spec, arms)
+    for count in spec.measure.updates:
+        training += per_token * length * sum(_passes(spec, one) for one in _trained_anew(spec))
+        fixed += per_question * (count + spec.measure.untouched) * len(spec.measure.updates_of or spec.systems)
     if minutes is not None:
-        seconds = 60 * minutes
+        seconds = 60 * minutes - fixed
         test = min(test, int(ASKING_SHARE * seconds / asking))
         left = seconds - test * asking
         train = min(train, int(left / training)) if training else train
         if test < min(FEWEST_TEST, len(workload.test)) or train < min(FEWEST_TRAIN, len(workload.train)):
-            need = max(FEWEST_TEST * asking / ASKING_SHARE, FEWEST_TRAIN * training / (1 - ASKING_SHARE)) / 60
+            need = max(FEWEST_TEST * asking / ASKING_SHARE, FEWEST_TRAIN * training / (1 - ASKING_SHARE))
+            need = (need + fixed) / 60
             raise ResourceError(
                 f"{minutes:g} minutes are enough for {max(train, 0)} training and {max(test, 0)} test questions",
                 fix=f"Give it {math.ceil(10 * need) / 10:g} minutes at least, or compare fewer systems.",
@@ -84,7 +91,7 @@ def choose_plan(
     plan = Plan(
         train=train,
         test=test,
-        estimated_s=test * asking + train * training,
+        estimated_s=test * asking + train * training + fixed,
         per_question_s=per_question,
         per_token_s=per_token,
     )
@@ -94,6 +101,25 @@ def choose_plan(
         train, len(workload.train), test, len(workload.test), plan.estimated_s / 60,
     )  # fmt: skip
     return plan
+
+
+def _share(arm: Arm, workload: Workload) -> float:
+    """Of the training questions that a variant has; about, where it is not a number of them."""
+    return min(1.0, int(arm.variant) / max(1, len(workload.train))) if arm.variant.isdigit() else 1.0
+
+
+def _asked_beside(spec: CompareSpec, arms: Sequence[Arm]) -> int:
+    """Questions that are asked beside those of the test, whose number does not depend on theirs."""
+    own = [one for one in arms if not one.variant]
+    given = [one for one in own if one.system.retrieval != "none"]
+    return WORDED * spec.measure.wordings * len(own) + spec.measure.counterfactuals * len(given)
+
+
+def _trained_anew(spec: CompareSpec) -> list[SystemSection]:
+    """Systems that a changed document is trained into."""
+    chosen = spec.measure.updates_of or tuple(spec.systems)
+    systems = [spec.systems[name] for name in chosen]
+    return [one for one in systems if one.learns and one.retrieval == "none"]
 
 
 def _speed(system: RagSystem, workload: Workload) -> tuple[float, float, float]:

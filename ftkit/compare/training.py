@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from ftkit.notices import log
 from ftkit.pipeline import run as line
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.pipeline.session import open_session
-from ftkit.rag.index import Index
 from ftkit.rag.reader import REFUSAL, ReaderPrompts
 from ftkit.rag.run import REPORT, RESULT, is_rag_run, resume_rag, run_rag
 from ftkit.recipe import CompareSpec, RagRecipe, Recipe
@@ -32,6 +32,7 @@ class Trainer:
         folder: Of the comparison.
         ground: Digests of base model and encoder, which decide every result too.
         index: By the untrained encoders, from which vectors are taken.
+        own: Trains on the comparison's own questions, where these are others; None where they are.
     """
 
     spec: CompareSpec
@@ -39,6 +40,7 @@ class Trainer:
     folder: Path
     ground: tuple[str, ...]
     index: Path
+    own: Trainer | None = None
 
     def train(self, arm: Arm) -> tuple[Arm, Path | None]:
         """Train a system, go on with what was begun, or take what is there.
@@ -51,10 +53,10 @@ class Trainer:
         """
         if not arm.system.trains:
             return arm, None
-        arm = replace(arm, steps=self._steps(arm))
+        arm = replace(arm, steps=self.steps_of(arm))
         place = self._place(arm)
         if not (place / RESULT).is_file():
-            log.info("%s: training into %s", arm.name, place.name)
+            log.info("%s: training into %s", arm.label, place.name)
         if arm.system.stages:
             recipe = self._rag_recipe(arm)
             known = [self.index]
@@ -76,6 +78,8 @@ class Trainer:
                 return 0
             if "reader" not in arm.system.stages and not arm.system.learns:
                 return 1
+            if arm.variant:
+                return 4
             return 2 if arm.name == reference else 3
 
         return sorted(arms, key=rank)
@@ -91,8 +95,15 @@ class Trainer:
     def _tuned_recipe(self, arm: Arm) -> Recipe:
         return tuned_recipe(self.spec, arm, self.folder, self.ground)
 
-    def _steps(self, arm: Arm) -> int | None:
-        """Optimizer steps that spend the reference's operations; None where the recipe decides."""
+    def steps_of(self, arm: Arm) -> int | None:
+        """Optimizer steps that spend the reference's operations; None where the recipe decides.
+
+        On other questions than the comparison's own: in proportion to their number.
+        """
+        if self.own is not None:
+            steps = self.own.steps_of(replace(arm, variant=""))
+            share = len(self.workload.train) / len(self.own.workload.train)
+            return None if steps is None else max(1, round(steps * share))
         name = self.spec.equal_flops
         alone = "reader" not in arm.system.stages and not arm.system.learns
         if name is None or arm.name == name or alone or "joint" in arm.system.stages:
@@ -124,8 +135,15 @@ class Trainer:
         return 0.0
 
 
-def write_lessons(folder: Path, workload: Workload, prompts: ReaderPrompts, index: Index) -> None:
-    """What systems without passages are fine-tuned on: the questions alone, and the passages as plain text."""
+def write_lessons(folder: Path, workload: Workload, prompts: ReaderPrompts, contents: Iterable[str]) -> None:
+    """What systems that learn without passages are fine-tuned on.
+
+    Args:
+        folder: Where to.
+        workload: Its training questions, each alone, with its answer.
+        prompts: How they are asked.
+        contents: Of the passages, each a plain text.
+    """
     rows = [
         {
             "messages": [
@@ -135,6 +153,6 @@ def write_lessons(folder: Path, workload: Workload, prompts: ReaderPrompts, inde
         }
         for asked in workload.train
     ]
-    texts = [{"text": prompts.harmless(passage.content)} for passage in index.all_passages()]
+    texts = [{"text": prompts.harmless(content)} for content in contents]
     for name, lines in ((QUESTIONS, rows), (DOCUMENTS, texts)):
         write_text(folder / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines))

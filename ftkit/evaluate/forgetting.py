@@ -28,6 +28,23 @@ TOKENS_PER_PASS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
+class Details:
+    """How a model does, piece by piece.
+
+    Attributes:
+        texts: Number of the text that each piece is of.
+        nats: Of each piece.
+        sizes: Bytes of each piece.
+        choices: Whether the right answer of each question is the likeliest.
+    """
+
+    texts: tuple[int, ...]
+    nats: tuple[float, ...]
+    sizes: tuple[int, ...]
+    choices: tuple[bool, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Standing:
     """How a model does.
 
@@ -46,6 +63,15 @@ class Standing:
     end_accuracy: float | None
     end_nll: float | None
     text_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Window:
+    """A piece of general text: of which text, as tokens, and its bytes."""
+
+    text: int
+    row: TokenizedExample
+    size: int
 
 
 class Forgetting:
@@ -69,19 +95,38 @@ class Forgetting:
         try:
             windows = list(self._windows())
             nats, text_tokens, text_bytes = 0.0, 0, 0
-            for (row, length), loss in zip(windows, self._losses(model, [row for row, _ in windows]), strict=True):
-                nats, text_tokens, text_bytes = nats + loss, text_tokens + row.supervised_tokens, text_bytes + length
-            likeliest, mass = self._choices(model)
+            for one, loss in zip(windows, self._losses(model, [one.row for one in windows]), strict=True):
+                nats, text_bytes = nats + loss, text_bytes + one.size
+                text_tokens += one.row.supervised_tokens
+            scored = self._scored_choices(model)
             exact, end_nll = self._ends(model)
         finally:
             model.train(was_training)
         return Standing(
             bits_per_byte=nats / math.log(2) / text_bytes if text_bytes else None,
-            choice_accuracy=likeliest,
-            choice_likelihood=mass,
+            choice_accuracy=sum(right for right, _ in scored) / len(scored) if scored else None,
+            choice_likelihood=sum(mass for _, mass in scored) / len(scored) if scored else None,
             end_accuracy=exact,
             end_nll=end_nll,
             text_tokens=text_tokens,
+        )
+
+    @torch.no_grad()
+    def details(self, model: nn.Module) -> Details:
+        """What `measure` sums up, of general text and of choices; the model is given back in its mode."""
+        was_training = model.training
+        model.eval()
+        try:
+            windows = list(self._windows())
+            nats = self._losses(model, [one.row for one in windows])
+            scored = self._scored_choices(model)
+        finally:
+            model.train(was_training)
+        return Details(
+            texts=tuple(one.text for one in windows),
+            nats=tuple(nats),
+            sizes=tuple(one.size for one in windows),
+            choices=tuple(right for right, _ in scored),
         )
 
     @torch.no_grad()
@@ -93,22 +138,32 @@ class Forgetting:
         """
         was_training = model.training
         model.eval()
-        found = []
-        rows = [row for row, _ in self._windows()]
-        left = POSITIONS
         try:
-            for number, row in enumerate(rows):
-                share = -(-left // (len(rows) - number))
-                taken = self._logits(model, row)
-                step = max(1, len(taken) // max(1, min(share, len(taken))))
-                chosen = taken[::step][:share]
-                found.append(chosen.log_softmax(dim=-1).cpu())
-                left -= len(chosen)
-                if left <= 0:
-                    break
+            found = [
+                self._logits(model, one.row)[places].log_softmax(dim=-1).cpu()
+                for one, places in zip(*self._places(), strict=False)
+            ]
         finally:
             model.train(was_training)
         return torch.cat(found) if found else torch.zeros(0, 0)
+
+    def owners(self) -> list[int]:
+        """Number of the piece that each row of `distributions` is of."""
+        return [number for number, places in enumerate(self._places()[1]) for _ in places]
+
+    def _places(self) -> tuple[list[_Window], list[list[int]]]:
+        """All pieces, and the places in each of the first ones at which distributions are kept."""
+        windows = list(self._windows())
+        chosen: list[list[int]] = []
+        left = POSITIONS
+        for number, one in enumerate(windows):
+            if left <= 0:
+                break
+            share, there = -(-left // (len(windows) - number)), len(one.row.input_ids) - 1
+            step = max(1, there // max(1, min(share, there)))
+            chosen.append(list(range(0, there, step))[:share])
+            left -= len(chosen[-1])
+        return windows, chosen
 
     def _logits(self, model: nn.Module, row: TokenizedExample) -> Tensor:
         device = next(model.parameters()).device
@@ -118,10 +173,10 @@ class Forgetting:
         # From the end: a soft prompt puts logits of its own in front of the text's.
         return logits[0, -ids.shape[1] : -1].float()
 
-    def _windows(self) -> Iterator[tuple[TokenizedExample, int]]:
-        """Pieces of the texts, each with its length in bytes."""
+    def _windows(self) -> Iterator[_Window]:
+        """Pieces of the texts."""
         total = 0
-        for text in self._general.texts:
+        for number, text in enumerate(self._general.texts):
             encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
             ids, spans = encoded["input_ids"], encoded["offset_mapping"]
             for start in range(0, len(ids), WINDOW):
@@ -131,7 +186,8 @@ class Forgetting:
                 if len(piece) <= known or total >= MOST_TOKENS:
                     continue
                 begins, ends = spans[start + known][0], spans[start + len(piece) - 1][1]
-                yield self._row(self._prefix + piece[:known], piece[known:]), len(text[begins:ends].encode())
+                row = self._row(self._prefix + piece[:known], piece[known:])
+                yield _Window(text=number, row=row, size=len(text[begins:ends].encode()))
                 total += len(piece)
 
     def _row(self, given: Sequence[int], wanted: Sequence[int]) -> TokenizedExample:
@@ -154,20 +210,18 @@ class Forgetting:
             return self._row(before, both[len(before) :])
         return self._row(before, self._tokenizer(f" {end}", add_special_tokens=False, verbose=False)["input_ids"])
 
-    def _choices(self, model: nn.Module) -> tuple[float | None, float | None]:
+    def _scored_choices(self, model: nn.Module) -> list[tuple[bool, float]]:
+        """Of each question whether its right answer is the likeliest, and how likely it is among the others."""
         probes = self._general.choices
-        if not probes:
-            return None, None
         rows = [self._after(f"{one.query}\nAnswer:", choice) for one in probes for choice in one.choices]
         losses = iter(self._losses(model, rows))
-        right, mass = 0, 0.0
+        found = []
         for one in probes:
             scores = torch.tensor(
                 [-next(losses) / len(choice.encode()) for choice in one.choices], dtype=torch.float64
             )
-            right += int(scores.argmax()) == one.gold
-            mass += float(scores.softmax(dim=0)[one.gold])
-        return right / len(probes), mass / len(probes)
+            found.append((int(scores.argmax()) == one.gold, float(scores.softmax(dim=0)[one.gold])))
+        return found
 
     def _ends(self, model: nn.Module) -> tuple[float | None, float | None]:
         if not self._general.ends:
@@ -193,16 +247,19 @@ class Forgetting:
 
 
 def divergence(base: Tensor, tuned: Tensor) -> float | None:
-    """Mean KL(base, tuned), nats a token; None where there is no text.
+    """Mean of `divergences`, nats a token; None where there is no text."""
+    return float(divergences(base, tuned).mean()) if len(base) else None
+
+
+def divergences(base: Tensor, tuned: Tensor) -> Tensor:
+    """KL(base, tuned) at each place, in nats, (places,).
 
     Args:
         base: As from `Forgetting.distributions`.
         tuned: Of the same text; further columns, of tokens that were added, are left aside.
     """
-    if not len(base):
-        return None
     shared = tuned[:, : base.shape[1]].double()
-    return float((base.double().exp() * (base.double() - shared)).sum(dim=1).mean())
+    return (base.double().exp() * (base.double() - shared)).sum(dim=1)
 
 
 def _groups(lengths: Sequence[int]) -> list[list[int]]:

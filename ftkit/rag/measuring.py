@@ -187,6 +187,8 @@ def _scored(
         retrieve_s=seconds,
         generate_s=answer.latency_s.generate if alone else None,
         answer_rank=_answer_rank(question, hits),
+        prompt_tokens=answer.prompt_tokens,
+        tokens=answer.tokens,
     )
 
 

@@ -1,7 +1,8 @@
 """What the user writes: a recipe, checked in one pass, as pure data."""
 
 from ftkit.recipe.advise import AdviseSpec
-from ftkit.recipe.compare import CompareSpec, ContrastSection, SystemSection
+from ftkit.recipe.compare import CompareSpec, SystemSection
+from ftkit.recipe.comparing import ClaimSection, ContrastSection, MeasureSection, StagedSection
 from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_digest
 from ftkit.recipe.evaluating import EvaluateSection
 from ftkit.recipe.load import (
@@ -43,6 +44,7 @@ __all__ = [
     "AdapterRecipe",
     "AdapterSettings",
     "AdviseSpec",
+    "ClaimSection",
     "CompareSpec",
     "ContrastSection",
     "DataSection",
@@ -52,6 +54,7 @@ __all__ = [
     "FullSettings",
     "LoRARecipe",
     "LoRASettings",
+    "MeasureSection",
     "MethodSettings",
     "ModelSection",
     "PrefixRecipe",
@@ -64,6 +67,7 @@ __all__ = [
     "Recipe",
     "ShippedRecipe",
     "SourceSection",
+    "StagedSection",
     "SystemSection",
     "TrainSection",
     "copy_recipe",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ftkit.recipe.base import ClashError, Section
+from ftkit.recipe.comparing import ClaimSection, ContrastSection, MeasureSection, StagedSection
 from ftkit.recipe.rag import (
     STAGES,
     AnswerSection,
@@ -22,19 +23,6 @@ from ftkit.recipe.sections import ModelSection, PathText, TrainSection
 
 Retrieval = Literal["none", "lexical", "dense", "hybrid", "oracle"]
 Learns = Literal["questions", "documents"]
-Metric = Literal[
-    "exact_match",
-    "f1",
-    "nll",
-    "recall_at_1",
-    "recall_at_5",
-    "mrr",
-    "answer_recall_at_1",
-    "answer_recall_at_5",
-    "risk",
-]
-# Of these figures the lower is the better.
-LOWER_IS_BETTER = ("nll", "risk")
 
 
 def _tuple(value: Any) -> Any:
@@ -65,7 +53,9 @@ class SystemSection(Section):
         default=(), description="What is trained of a system with passages: reader, retriever, joint."
     )
     learns: Annotated[tuple[Learns, ...], BeforeValidator(_tuple)] = Field(
-        default=(), description="What a system without passages is fine-tuned on: questions, documents or both."
+        default=(),
+        description="What is fine-tuned without passages: on questions, documents or both. With retrieval the tuned "
+        "generator is given passages all the same.",
     )
     generator: Generator | None = Field(default=None, description="Instead of the one that all share.")
     passages: int | None = Field(default=None, ge=1, description="Passages given, instead of reader.passages.")
@@ -74,8 +64,8 @@ class SystemSection(Section):
     def _parts_fit(self) -> SystemSection:
         if self.retrieval == "none" and self.stages:
             raise ClashError("stages need passages; without retrieval a system has learns", ("stages",))
-        if self.retrieval != "none" and self.learns:
-            raise ClashError("a system with passages has stages instead of learns", ("learns",))
+        if self.stages and self.learns:
+            raise ClashError("a system is trained with passages (stages) or without them (learns)", ("learns",))
         if {"retriever", "joint"} & set(self.stages) and self.retrieval in ("lexical", "oracle"):
             raise ClashError(
                 f"a trained retriever is not asked where passages come from {self.retrieval}", ("retrieval",)
@@ -88,14 +78,6 @@ class SystemSection(Section):
     def trains(self) -> bool:
         """Whether anything learns."""
         return bool(self.stages or self.learns)
-
-
-class ContrastSection(Section):
-    """One question that the comparison is to settle, written down before it runs."""
-
-    a: str = Field(min_length=1, description="The system that is expected to be better.")
-    b: str = Field(min_length=1, description="The system that it is held against.")
-    metric: Metric = "nll"
 
 
 # The ladder: each rung adds one thing to what stands before it.
@@ -173,6 +155,11 @@ class CompareSpec(Section):
     primary: tuple[ContrastSection, ...] | None = Field(
         default=None, description="What is tested, with Holm's correction. null: the ladder's own, as far as they go."
     )
+    measure: MeasureSection = MeasureSection()
+    claims: tuple[ClaimSection, ...] = Field(
+        default=(), description="What is said of methods, to be supported or refuted; Holm's correction is theirs."
+    )
+    staged: StagedSection | None = Field(default=None, description="Enhancement rung by rung. null: none.")
     budget: float | None = Field(
         default=None, gt=0, description="Minutes; questions and steps are drawn down to fit. null: all there are."
     )
@@ -183,8 +170,9 @@ class CompareSpec(Section):
     def _lists_are_tuples(cls, value: Any) -> Any:
         if isinstance(value, dict):
             value = dict(value)
-            if isinstance(value.get("primary"), list):
-                value["primary"] = tuple(value["primary"])
+            for key in ("primary", "claims"):
+                if isinstance(value.get(key), list):
+                    value[key] = tuple(value[key])
             if isinstance(value.get("generator"), str):
                 value["generator"] = {"recipe": value["generator"]}
         return value
@@ -199,13 +187,23 @@ class CompareSpec(Section):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> CompareSpec:
-        for number, one in enumerate(self.primary or ()):
-            for key in ("a", "b"):
-                if getattr(one, key) not in self.systems:
-                    raise ClashError(
-                        f"{getattr(one, key)!r} is none of the systems: {', '.join(self.systems)}",
-                        ("primary", str(number), key),
-                    )
+        known = {*self.systems, *(f"{name}@{variant}" for name in self.varied for variant in self.variants)}
+        named: list[tuple[str, tuple[str, ...]]] = [
+            (getattr(one, key), (section, str(number), key))
+            for section in ("primary", "claims")
+            for number, one in enumerate(getattr(self, section) or ())
+            for key in ("a", "b")
+        ]
+        named += [(name, ("staged", "rungs")) for name in (self.staged.rungs if self.staged else ())]
+        for name, place in named:
+            if name not in known:
+                raise ClashError(f"{name!r} is none of the systems: {', '.join(sorted(known))}", place)
+        for key in ("variants_of", "updates_of"):
+            for name in getattr(self.measure, key) or ():
+                if name not in self.systems:
+                    raise ClashError(f"{name!r} is none of the systems: {', '.join(self.systems)}", ("measure", key))
+        if twice := [one.id for one in self.claims if [other.id for other in self.claims].count(one.id) > 1]:
+            raise ClashError(f"{twice[0]!r} names two claims", ("claims",))
         reference = None if self.equal_flops is None else self.systems.get(self.equal_flops)
         if self.equal_flops is not None and (reference is None or "reader" not in reference.stages):
             raise ClashError(f"{self.equal_flops!r} is no system with the stage reader", ("equal_flops",))
@@ -223,6 +221,26 @@ class CompareSpec(Section):
                     ("model", key),
                 )
         return self
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Other ways of training: a number of questions, noise, imbalance and what imbalance is held against."""
+        measure = self.measure
+        return (
+            *(str(count) for count in measure.curve),
+            *(("noise",) if measure.noise else ()),
+            *(("imbalance", "balance") if measure.imbalance else ()),
+        )
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Systems that are trained in these ways too."""
+        chosen = self.measure.variants_of
+        return tuple(
+            name
+            for name, system in self.systems.items()
+            if system.trains and (chosen is None or name in chosen) and self.variants
+        )
 
     def contrasts(self) -> tuple[ContrastSection, ...]:
         """What is tested."""

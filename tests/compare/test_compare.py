@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ftkit.compare import measuring
 from ftkit.compare import run as running
 from ftkit.compare.run import compare
 from ftkit.errors import DataError, Interrupted, OutputError, RecipeError, ResourceError
@@ -53,7 +54,7 @@ def test_the_page_needs_nothing_and_names_every_system(finished):
 
 def test_what_was_done_is_taken_as_it_is(finished, monkeypatch):
     _, document, spec = finished
-    monkeypatch.setattr(running, "ask_all", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(measuring, "ask_all", lambda *_: pytest.fail("asked again"))
     again = compare(spec, quiet=True)
     assert again == document
 
@@ -61,13 +62,13 @@ def test_what_was_done_is_taken_as_it_is(finished, monkeypatch):
 def test_a_changed_setting_asks_again_only_whom_it_touches(finished, module_spec, monkeypatch):
     folder, _, _ = finished
     asked = []
-    before = running.ask_all
+    before = measuring.ask_all
 
-    def noted(spec, arm, *rest):
-        asked.append(arm.name)
-        return before(spec, arm, *rest)
+    def noted(seat, *rest):
+        asked.append(seat.arm.name)
+        return before(seat, *rest)
 
-    monkeypatch.setattr(running, "ask_all", noted)
+    monkeypatch.setattr(measuring, "ask_all", noted)
     wider = {**dict.fromkeys(SYSTEMS), "wide": {"retrieval": "dense", "passages": 2}}
     document = compare(module_spec(folder, systems=wider, equal_flops="joint"), quiet=True)
     assert asked == ["wide"]
@@ -77,7 +78,7 @@ def test_a_changed_setting_asks_again_only_whom_it_touches(finished, module_spec
 def test_a_comparison_that_was_stopped_goes_on_to_the_same_figures(tmp_path, module_spec, monkeypatch):
     systems = ["dense", "oracle", "bm25"]
     whole = compare(module_spec(tmp_path / "whole", systems=systems), quiet=True)
-    before, count = running.ask_all, []
+    before, count = measuring.ask_all, []
 
     def stop(*given):
         count.append(1)
@@ -85,7 +86,7 @@ def test_a_comparison_that_was_stopped_goes_on_to_the_same_figures(tmp_path, mod
             raise Interrupted("stopped")
         return before(*given)
 
-    monkeypatch.setattr(running, "ask_all", stop)
+    monkeypatch.setattr(measuring, "ask_all", stop)
     with pytest.raises(Interrupted, match=r"oracle: stopped\n.*same command goes on"):
         compare(module_spec(tmp_path / "cut", systems=systems), quiet=True)
     half = json.loads((tmp_path / "cut" / "comparison.json").read_text())
@@ -105,13 +106,13 @@ def test_a_comparison_that_was_stopped_goes_on_to_the_same_figures(tmp_path, mod
 def test_another_number_of_searches_is_another_answer(tmp_path, module_spec, monkeypatch):
     spec = module_spec(tmp_path / "out", systems=["dense"])
     compare(spec, quiet=True)
-    asked, before = [], running.ask_all
+    asked, before = [], measuring.ask_all
 
     def noted(*given):
-        asked.append(given[0].answer.hops)
+        asked.append(given[0].system.hops)
         return before(*given)
 
-    monkeypatch.setattr(running, "ask_all", noted)
+    monkeypatch.setattr(measuring, "ask_all", noted)
     compare(spec.model_copy(update={"answer": spec.answer.model_copy(update={"hops": 2})}), quiet=True)
     assert asked == [2]
 

@@ -1,0 +1,171 @@
+"""Documents change: does the next answer follow, and what does it cost to let it?
+
+With passages an edit is a new version of the document in the index. A generator that learnt documents by heart is
+trained anew, from the base, with the edited documents and with each edited fact as a question and its new answer:
+that is generous to it, as nobody has these questions when a document changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ftkit.compare.foils import foil_for, replaced, spread
+from ftkit.compare.seat import Seat
+from ftkit.compare.sheet import Sheet, mean_of
+from ftkit.compare.variants import Variant
+from ftkit.compare.wordings import worded
+from ftkit.compare.work import Cost
+from ftkit.compare.workload import Workload
+from ftkit.errors import DataError
+from ftkit.rag.answering import RagSystem
+from ftkit.rag.blame import is_right
+from ftkit.rag.document import Document
+from ftkit.rag.exported import PartNames
+from ftkit.rag.figures import cluster_of
+from ftkit.rag.index import Index
+from ftkit.rag.questions import AskedQuestion
+from ftkit.rag.snapshot import copy_index
+from ftkit.train.work import matrices_of
+
+Retrain = Callable[[Variant], tuple[RagSystem, Cost]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactEdit:
+    """One document with another fact in it.
+
+    Attributes:
+        asked: The question with its new answer.
+        former: Its answers before.
+        document: As it is now.
+    """
+
+    asked: AskedQuestion
+    former: tuple[str, ...]
+    document: Document
+
+
+def draw_fact_edits(workload: Workload, count: int) -> list[FactEdit]:
+    """Edits of so many documents, one each; fewer edits are the first of more.
+
+    Raises:
+        DataError: Not so many documents state the answer to a question in its very words.
+    """
+    asked = (*workload.test, *workload.held, *workload.train)
+    documents = {one.id: one for one in workload.corpus.documents}
+    known = [one for one in asked if one.answers and len(one.documents) == 1 and one.documents[0] in documents]
+    found: dict[str, FactEdit] = {}
+    for one in sorted(known, key=lambda one: hashlib.sha256(f"edit\n{one.id}\n{one.question}".encode()).digest()):
+        document = documents[one.documents[0]]
+        if document.id in found or (foil := foil_for(one, known, document.text)) is None:
+            continue
+        text = replaced(document.text, one.answers[0], foil)
+        if text is not None:
+            now = replace(one, answers=(foil,))
+            found[document.id] = FactEdit(asked=now, former=one.answers, document=replace(document, text=text))
+        if len(found) == count:
+            break
+    if len(found) < count:
+        raise DataError(
+            f"measure.updates: {count} documents cannot be edited: {len(found)} state the answer to a question in "
+            "its very words, with another answer of its form to put there",
+            fix=f"Ask for {len(found)} edits at most.",
+        )
+    return list(found.values())
+
+
+def edited(workload: Workload, edits: Sequence[FactEdit]) -> Workload:
+    """The workload with the documents as they are now, and with the new facts among the training questions."""
+    now = {one.document.id: one.document for one in edits}
+    documents = tuple(now.get(one.id, one) for one in workload.corpus.documents)
+    changed = {one.asked.id for one in edits}
+    kept = tuple(one for one in workload.train if one.id not in changed)
+    # Asked in other words than it is asked in afterwards.
+    taught = tuple(
+        replace(one.asked, id=f"{one.asked.id} edited", question=worded(one.asked.question)[2]) for one in edits
+    )
+    return replace(workload, corpus=replace(workload.corpus, documents=documents), train=(*kept, *taught))
+
+
+def measure_updates(
+    seat: Seat,
+    workload: Workload,
+    edits: Sequence[FactEdit],
+    right_before: Sequence[AskedQuestion],
+    untouched: int,
+    retrain: Retrain,
+) -> Sheet:
+    """Bring a system up to date with edits, and ask.
+
+    Args:
+        seat: The system, before.
+        workload: Before.
+        edits: One a document.
+        right_before: Test questions that it answered rightly.
+        untouched: How many of those that no edit is about are asked again.
+        retrain: Trains a system that learns by heart with other documents.
+
+    Returns:
+        With N edits, ``updated_N``: share of the edited facts that are answered as the documents say now;
+        ``stale_N``: as they said before; ``unharmed_N``: share of the other questions that are still answered
+        rightly. ``update_s_N`` and ``update_flops_N``: what it took.
+    """
+    touched = {one.document.id for one in edits}
+    others = [one for one in right_before if not touched & set(one.documents)]
+    others = spread(others, untouched)
+    with tempfile.TemporaryDirectory(prefix="ftkit-updates-") as place:
+        now, seconds, flops = _up_to_date(seat, workload, edits, retrain, Path(place))
+        said = [None if one.abstained else one.text for one in now.answers([*(one.asked for one in edits), *others])]
+        now.system.index.close()
+    count = len(edits)
+    new = [is_right(text, one.asked.answers) for text, one in zip(said[:count], edits, strict=True)]
+    old = [
+        text is not None and is_right(text, one.former) and not new[at]
+        for at, (text, one) in enumerate(zip(said[:count], edits, strict=True))
+    ]
+    kept = [is_right(text, one.answers) for text, one in zip(said[count:], others, strict=True)]
+    about_edits, rest = [*[1.0] * count, *[0.0] * len(others)], [*[0.0] * count, *[1.0] * len(others)]
+    figures = {
+        f"updated_{count}": mean_of([*new, *kept], about_edits),
+        f"stale_{count}": mean_of([*old, *kept], about_edits),
+        f"unharmed_{count}": mean_of([*new, *kept], rest),
+    }
+    return Sheet(
+        clusters=(*(cluster_of(one.asked) for one in edits), *map(cluster_of, others)),
+        figures={name: one for name, one in figures.items() if one.denominators.any()},
+        counted={f"update_s_{count}": seconds, f"update_flops_{count}": flops},
+    )
+
+
+def _up_to_date(
+    seat: Seat, workload: Workload, edits: Sequence[FactEdit], retrain: Retrain, place: Path
+) -> tuple[Seat, float, float]:
+    """The system after the edits, on an index of its own; seconds and operations that it took."""
+    system, seconds, flops = seat.system, 0.0, 0.0
+    if seat.arm.system.learns and not seat.retrieves:
+        variant = Variant(name=f"edited-{len(edits)}", workload=edited(workload, edits))
+        system, cost = retrain(variant)
+        seconds, flops = cost.seconds, cost.flops or 0.0
+    index = copied_index(system.index, place / "index")
+    if seat.retrieves:
+        before = {one.content for one in index.all_passages()}
+        started = time.perf_counter()
+        index.add([one.document for one in edits], system.encoders)
+        seconds += time.perf_counter() - started
+        encoder = system.encoders.document
+        new = {one.content for one in index.all_passages()} - before
+        flops += matrices_of(encoder.module).forward(sum(map(encoder.count, new)))
+    return seat.on(replace(system, index=index)), seconds, flops
+
+
+def copied_index(index: Index, folder: Path) -> Index:
+    """The same in another folder, so that nothing is written to the one that others search."""
+    settings = index.settings
+    names = PartNames(encoder=settings.encoder, query_encoder=settings.query_encoder, generator=settings.generator)
+    copy_index(index, folder, names)
+    return Index(folder)

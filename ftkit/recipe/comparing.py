@@ -1,0 +1,185 @@
+"""What a comparison measures beside the answers to its questions, and what it is asked to settle."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ftkit.recipe.base import ClashError, Section
+from ftkit.recipe.sections import PathText
+
+# Of one answer or of one text, so that two systems can be paired on them.
+FIGURES = (
+    "exact_match",
+    "f1",
+    "rouge_l",
+    "nll",
+    "recall_at_1",
+    "recall_at_5",
+    "mrr",
+    "answer_recall_at_1",
+    "answer_recall_at_5",
+    "coverage",
+    "risk",
+    "risk_at_equal_coverage",
+    "citation_recall",
+    "citation_precision",
+    "exact_match_rare",
+    "nll_rare",
+    "exact_match_two_documents",
+    "nll_two_documents",
+    "style_match",
+    "answer_flops",
+    "wording_accuracy",
+    "wording_worst",
+    "wording_agreement",
+    "wording_style",
+    "follows_passage",
+    "follows_memory",
+    "bits_per_byte",
+    "kl_to_base",
+    "choice_accuracy",
+)
+# Of each number of edits.
+UPDATED = re.compile(r"(updated|stale|unharmed)_[1-9][0-9]*")
+# Counted once for a system: no chance is in them, so that they are compared as they are.
+COUNTED = ("training_flops", "trained_parameters", "shipped_bytes", "components", "setup_steps")
+COUNTED_UPDATES = re.compile(r"(update_flops|update_s)_[1-9][0-9]*")
+LOWER_IS_BETTER = (
+    "nll", "nll_rare", "nll_two_documents", "risk", "risk_at_equal_coverage", "answer_flops", "follows_memory",
+    "bits_per_byte", "kl_to_base", *COUNTED,
+)  # fmt: skip
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of a figure is better."""
+    return metric in LOWER_IS_BETTER or metric.startswith("stale_") or COUNTED_UPDATES.fullmatch(metric) is not None
+
+
+def is_counted(metric: str) -> bool:
+    """Whether a figure is counted, and has no interval."""
+    return metric in COUNTED or COUNTED_UPDATES.fullmatch(metric) is not None
+
+
+class MeasureSection(Section):
+    """What is measured beside the answers to the test questions; each part takes time of its own."""
+
+    wordings: int = Field(default=0, ge=0, description="Test questions that are asked in eight wordings each.")
+    counterfactuals: int = Field(
+        default=0,
+        ge=0,
+        description="Test questions whose right passage is shown with another answer in it: does the system read?",
+    )
+    updates: tuple[int, ...] = Field(
+        default=(), description="Numbers of documents that are edited at once, each asked about afterwards."
+    )
+    untouched: int = Field(default=20, ge=0, description="Questions that no edit is about, asked after edits too.")
+    general: tuple[PathText, ...] | None = Field(
+        default=None, min_length=1, description="Files that forgetting is measured on; see evaluate.forgetting."
+    )
+    general_rows: int = Field(default=100, ge=1, description="Rows of each kind that are used of those files.")
+    curve: tuple[int, ...] = Field(
+        default=(), description="Numbers of training questions that systems are trained on anew."
+    )
+    noise: float | None = Field(
+        default=None, gt=0, le=1, description="Share of the training answers that are swapped for wrong ones."
+    )
+    imbalance: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of the rarer kinds of training questions that is taken away: all but the commonest kind.",
+    )
+    variants_of: tuple[str, ...] | None = Field(
+        default=None, description="Systems that curve, noise and imbalance are for. null: all that learn."
+    )
+    updates_of: tuple[str, ...] | None = Field(
+        default=None,
+        description="Systems that updates are for: each that learns by heart is trained anew. null: all.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        value = {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
+        for key in ("updates", "curve"):
+            if isinstance(value.get(key), int):
+                value[key] = (value[key],)
+        for key in ("general", "variants_of", "updates_of"):
+            if isinstance(value.get(key), str):
+                value[key] = (value[key],)
+        return value
+
+    @model_validator(mode="after")
+    def _numbers_are_whole(self) -> MeasureSection:
+        for key, least in (("updates", 1), ("curve", 2)):
+            if wrong := [one for one in getattr(self, key) if one < least]:
+                raise ClashError(f"{wrong[0]} is less than {least}", (key,))
+        return self
+
+
+class ContrastSection(Section):
+    """One question that the comparison is to settle, written down before it runs."""
+
+    a: str = Field(
+        min_length=1,
+        description="The system that is expected to be better; NAME@VARIANT for one trained otherwise "
+        "(measure.curve, noise, imbalance): reader@50, reader@noise, reader@imbalance.",
+    )
+    b: str = Field(min_length=1, description="The system that it is held against.")
+    metric: str = Field(default="nll", description="A figure of comparison.json that both have.")
+
+    @field_validator("metric")
+    @classmethod
+    def _figure_is_known(cls, value: str) -> str:
+        if value in FIGURES or UPDATED.fullmatch(value) or is_counted(value):
+            return value
+        raise ValueError(
+            f"no figure is called {value}; there are {', '.join((*FIGURES, *COUNTED))}, and of each number of edits "
+            "updated_N, stale_N, unharmed_N, update_s_N and update_flops_N"
+        )
+
+
+class ClaimSection(ContrastSection):
+    """Something that is said of methods, as a contrast that can be lost."""
+
+    id: str = Field(min_length=1, pattern="^[a-z0-9-]+$", description="Names it in tables and in advice.")
+    text: str = Field(min_length=1, description="The claim in words.")
+    kind: Literal["better", "equal"] = Field(
+        default="better", description="a is better than b, or: they differ by less than margin."
+    )
+    margin: float = Field(
+        default=0.0, ge=0, description="By how much a must be better at least; of equal, the most they may differ."
+    )
+
+    @model_validator(mode="after")
+    def _equal_has_a_margin(self) -> ClaimSection:
+        if self.kind == "equal" and not self.margin:
+            raise ClashError("equal needs the most that the two may differ", ("margin",))
+        return self
+
+
+class StagedSection(Section):
+    """Enhancement rung by rung: each must beat what stands on the same questions, or it is left out."""
+
+    rungs: tuple[str, ...] = Field(min_length=2, description="Systems, in the order in which they are tried.")
+    metric: str = Field(default="nll", description="The figure that decides.")
+    level: float = Field(default=0.05, gt=0, lt=1, description="Highest p-value (Holm over the rungs) of a step up.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("rungs"), list):
+            return value | {"rungs": tuple(value["rungs"])}
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _figure_has_an_interval(cls, value: str) -> str:
+        if value in FIGURES or UPDATED.fullmatch(value):
+            return value
+        raise ValueError(f"{value} is no figure with an interval; there are {', '.join(FIGURES)}")
