@@ -36,7 +36,7 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 ORDER = {
     "recipe": [
         "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "comparing", "compare",
-        "advise",        "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
+        "advise", "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
     ],
     "data": [
         "sample", "example", "private", "lint", "stats", "lint_dataset", "show",
@@ -95,7 +95,8 @@ ORDER = {
     "compare": [
         "workload", "arms", "work", "plan", "training", "sheet", "foils", "variants", "from_answers",
         "seat", "asking", "wordings", "counterfactual", "general", "updating", "checking", "opened", "measuring",
-        "figures", "contrasts", "claims", "staged", "lifecycle", "document", "page", "run", "",
+        "figures", "contrasts", "claims", "staged", "lifecycle", "document", "page_parts", "page", "run",
+        "",
     ],
     "advise": ["options", "rules", "literature", "evidence", "ranking", "advice", "asking", "page", ""],
     "serve": ["names", "listen", "wire", "cited", "documents", "desk", "gate", "app", "own", "engines", "child", ""],

@@ -33,6 +33,7 @@ def compare(
     checked = load_compare_spec(spec, more)
     from ftkit.compare.document import COST_HEAD, TABLE, TEST_HEAD, cost_rows, scale_text, table_rows, test_rows
     from ftkit.compare.page import PAGE
+    from ftkit.compare.page_parts import CLAIM_HEAD, claim_rows
     from ftkit.compare.run import compare as run
 
     document = run(checked, quiet=quiet)
@@ -43,6 +44,14 @@ def compare(
     _print_table(list(COST_HEAD), cost_rows(document))
     if document["tests"]:
         _print_table(list(TEST_HEAD), test_rows(document))
+    if document["claims"]:
+        _print_table(
+            ["claim", *CLAIM_HEAD[1:]],
+            [[one["id"], *row[1:]] for one, row in zip(document["claims"], claim_rows(document), strict=True)],
+        )
+    if (staged := document["staged"]) is not None and staged["stands"] is not None:
+        left_out = [one["rung"] for one in staged["steps"] if not one["accepted"]]
+        typer.echo(f"rung by rung, {staged['stands']} stands; left out: {', '.join(left_out) or 'none'}")
     typer.echo(scale_text(document["scale"]))
     typer.echo(f"{Path(checked.resolved().output or '') / PAGE}")
 

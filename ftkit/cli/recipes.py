@@ -34,7 +34,7 @@ def recipes(
 ) -> None:
     """Show the methods and the shipped recipes, or copy one (with its data) to start from."""
     from ftkit.errors import UsageError
-    from ftkit.recipe import copy_recipe, shipped_recipes
+    from ftkit.recipe import copy_recipe, shipped_recipes, shipped_specs
     from ftkit.recipe.facts import method_facts
 
     if action == "methods":
@@ -52,7 +52,7 @@ def recipes(
             console = _console()
             _print_methods(console, method_facts())
             console.print()
-            _print_recipes(console, shipped)
+            _print_recipes(console, shipped, shipped_specs())
         return
     if action != "copy" or name is None or file is None:
         raise UsageError(
@@ -89,10 +89,12 @@ def _print_methods(console: Console, methods: Sequence[MethodFacts]) -> None:
     console.print(notes)
 
 
-def _print_recipes(console: Console, shipped: Sequence[ShippedRecipe]) -> None:
+def _print_recipes(console: Console, shipped: Sequence[ShippedRecipe], specs: Sequence[tuple[str, str]]) -> None:
     table = _columns("recipe", "about")
     for item in shipped:
         table.add_row(item.name, item.about)
+    for name, about in specs:
+        table.add_row(name, about)
     console.print(table)
     console.print()
     # soft_wrap: a command that rich broke could not be copied.

@@ -78,8 +78,9 @@ def _found(
     passages: Passages,
     measured: list[tuple[Ground, Estimate]],
 ) -> dict[str, Any]:
+    given = max(system.passages or spec.reader.passages for system in spec.systems.values())
     sides = {
-        name: audit(asked, passages, given=spec.reader.passages)
+        name: audit(asked, passages, given=given)
         for name, asked in (("train", workload.train), ("validation", workload.held), ("test", workload.test))
     }
     warnings = [line for name, side in sides.items() for line in audit_warnings(name, side, passages)]

@@ -163,7 +163,17 @@ def scale_text(scale: Mapping[str, Any]) -> str:
     )
 
 
-TABLE = ("exact_match", "f1", "nll", "recall_at_1", "recall_at_5", "answer_recall_at_1", "risk", "coverage")
+TABLE = (
+    "exact_match",
+    "f1",
+    "nll",
+    "recall_at_1",
+    "recall_at_5",
+    "answer_recall_at_1",
+    "risk",
+    "risk_at_equal_coverage",
+    "coverage",
+)
 COST_TABLE = ("training_flops", "training_s", "trained_parameters", "shipped_bytes", *LATENCIES[::2])
 
 

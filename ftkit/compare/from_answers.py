@@ -77,7 +77,8 @@ def answer_sheet(evaluation: Evaluation, texts: PassageTexts, *, flops_a_token: 
 def _citations(outcomes: Sequence[Outcome], texts: PassageTexts) -> tuple[Ratio, Ratio]:
     """Recall: what is said stands in the cited passages together. Precision: share of citations that it needs.
 
-    A citation is needed where it supports the answer by itself, or where without it the others do not.
+    An answer without citations is not supported. A citation is needed where it supports the answer by itself, or
+    where without it the others do not.
 
     Source:
         Gao et al. 2023 (ALCE, arXiv:2305.14627), section 3, with word overlap in place of an entailment model.
@@ -94,7 +95,7 @@ def _citations(outcomes: Sequence[Outcome], texts: PassageTexts) -> tuple[Ratio,
         alone = [holds([each]) for each in words]
         without = [not holds([*words[:at], *words[at + 1 :]]) if len(words) > 1 else True for at in range(len(words))]
         supported.append(together)
-        given.append(bool(words))
+        given.append(said is not None)
         needed.append(sum(own or (together and other) for own, other in zip(alone, without, strict=True)))
         cited_ones.append(len(words))
     return (

@@ -63,8 +63,8 @@ def answer_questions(opened: Opened, arm: Arm) -> Answered:
     key = sha256_json(
         [
             *opened.ground, opened.workload.test_sha256, None if run is None else run.name, arm.system.retrieval,
-            arm.system.passages or spec.reader.passages, spec.answer.max_new_tokens, spec.answer.hops,
-            opened.shared.index.folder.name, "with confidences",
+            arm.system.passages or spec.reader.passages, spec.answer.max_new_tokens,
+            arm.system.hops or spec.answer.hops, opened.shared.index.folder.name, "with confidences",
         ]
     )[:12]  # fmt: skip
     stored = opened.folder / ANSWERS / f"{arm.label}-{arm.seed}-{key}.json"

@@ -15,6 +15,15 @@ from ftkit.compare.document import (
     table_rows,
     test_rows,
 )
+from ftkit.compare.page_parts import (
+    behaviour_section,
+    claims_section,
+    curves_section,
+    forgetting_section,
+    lifecycle_section,
+    staged_section,
+    updates_section,
+)
 from ftkit.files import write_text
 from ftkit.report.intervals import IntervalBar, cost_chart, interval_chart
 from ftkit.report.markup import Markup, element, note, section, table
@@ -40,9 +49,16 @@ def write_comparison_page(path: Path, document: Mapping[str, Any]) -> None:
     main = element(
         "main",
         element("header", element("h1", title), element("p", lead, class_="lead")),
+        claims_section(document),
         _quality(document),
-        _tests(document),
+        _tests(document) if document["tests"] or not document["claims"] else None,
+        staged_section(document),
+        behaviour_section(document),
+        forgetting_section(document),
+        curves_section(document),
+        updates_section(document),
         _cost(document),
+        lifecycle_section(document),
     )
     write_text(path, whole_page(title, main))
 

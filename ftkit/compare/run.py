@@ -14,6 +14,7 @@ runs/compare/
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ from ftkit.recipe import CompareSpec, dump_recipe
 
 SPEC, COMPARISON = "spec.yaml", "comparison.json"
 UPDATES = "updates"
+SHARE_OF_WRITING = 20  # seconds of other work for each second of writing
 
 
 @dataclass(kw_only=True)
@@ -75,7 +77,7 @@ def compare(spec: CompareSpec, *, quiet: bool = False) -> dict[str, Any]:
         write_text(folder / SPEC, dump_recipe(spec))
         opened = open_comparison(spec, workload, folder)
         found = _Found()
-        document: dict[str, Any] | None = None
+        page = _Page(opened, found)
         for name, task in _tasks(opened, found):
             if spec.budget is not None and clock() - started > 60 * spec.budget:
                 found.waiting.append(name)
@@ -84,16 +86,16 @@ def compare(spec: CompareSpec, *, quiet: bool = False) -> dict[str, Any]:
                 task()
             except Interrupted as stopped:
                 what = f"{name}: {stopped.problems[0].what}"
+                page.write()
                 raise Interrupted(what, fix="The same command goes on with it.") from None
-            document = _write(opened, found)
-        if document is None:
+            page.write_now_and_then()
+        if not found.answered:
             raise OutputError(f"{folder}: the time was over before the first system", fix="Give it more minutes.")
         if found.waiting:
             log.warning(
                 "time is over: %s wait. The same command goes on with them.", ", ".join(dict.fromkeys(found.waiting))
             )
-            document = _write(opened, found)
-        return document
+        return page.write()
 
 
 def _tasks(opened: Opened, found: _Found) -> list[tuple[str, Callable[[], None]]]:
@@ -146,7 +148,45 @@ def _standing(found: _Found, label: str, lifecycle: Lifecycle | None) -> Standin
     )
 
 
-def _write(opened: Opened, found: _Found) -> dict[str, Any]:
+class _Page:
+    """comparison.json and .html, written so often that writing takes little of the time.
+
+    Args:
+        opened: The comparison.
+        found: What is known; it grows.
+    """
+
+    def __init__(self, opened: Opened, found: _Found) -> None:
+        self._opened, self._found = opened, found
+        self._standings: dict[str, tuple[Any, Standing]] = {}
+        self._took, self._ended = 0.0, 0.0
+
+    def write_now_and_then(self) -> None:
+        """Write, unless that was done a short while ago."""
+        if time.perf_counter() - self._ended > SHARE_OF_WRITING * self._took:
+            self.write()
+
+    def write(self) -> dict[str, Any]:
+        """Write what is known so far, where something is."""
+        started = time.perf_counter()
+        document = _write(self._opened, self._found, self._standing) if self._found.answered else {}
+        self._ended = time.perf_counter()
+        self._took = self._ended - started
+        return document
+
+    def _standing(self, label: str, lifecycle: Lifecycle | None) -> Standing:
+        """Of a system; its intervals are computed once for all that is known of it."""
+        found = self._found
+        known = [len(found.answered[label])]
+        known += [len(some) for some in found.sheets.get(label, {}).values()]
+        before = self._standings.get(label)
+        if before is None or before[0] != known:
+            before = (known, _standing(found, label, lifecycle))
+            self._standings[label] = before
+        return before[1]
+
+
+def _write(opened: Opened, found: _Found, standing_of: Callable[[str, Lifecycle | None], Standing]) -> dict[str, Any]:
     spec = opened.spec
     lifecycles = {
         name: lifecycle_of(opened, system, [one.cost for one in found.answered[name]])
@@ -154,7 +194,7 @@ def _write(opened: Opened, found: _Found) -> dict[str, Any]:
         if name in found.answered
     }
     labels = [*(name for name in spec.systems if name in found.answered), *(n for n in found.answered if "@" in n)]
-    standings = {label: _standing(found, label, lifecycles.get(label)) for label in labels}
+    standings = {label: standing_of(label, lifecycles.get(label)) for label in labels}
     known = [one for one in spec.contrasts() if {one.a, one.b} <= set(standings)]
     document = comparison_document(
         Measured(

@@ -129,7 +129,7 @@ def seat_of(spec: CompareSpec, arm: Arm, target: Target, shared: Untrained, run:
         mode=MODES.get(arm.system.retrieval, "dense"),
         passages=arm.system.passages or spec.reader.passages,
         max_new_tokens=spec.answer.max_new_tokens,
-        hops=spec.answer.hops,
+        hops=arm.system.hops or spec.answer.hops,
     )
     return Seat(arm=arm, system=system, finder=_finder(arm, system), run=run)
 

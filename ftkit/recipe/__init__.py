@@ -36,7 +36,7 @@ from ftkit.recipe.sections import (
     SourceSection,
     TrainSection,
 )
-from ftkit.recipe.shipped import ShippedRecipe, copy_recipe, find_recipe, shipped_recipes
+from ftkit.recipe.shipped import ShippedRecipe, copy_recipe, find_recipe, shipped_recipes, shipped_specs
 
 __all__ = [
     "FAMILY",
@@ -85,4 +85,5 @@ __all__ = [
     "recipe_error",
     "recipe_from_values",
     "shipped_recipes",
+    "shipped_specs",
 ]

@@ -63,7 +63,8 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         values = walk(values, name_or_path, _existing_path)
     for path in (("data", "train", "path"), ("data", "replay", "path")):
         values = walk(values, path, _source_path)
-    values = walk(values, ("evaluate", "forgetting"), _path_in)
+    for section, key in (("evaluate", "forgetting"), ("measure", "general")):
+        values = walk(values, (section, key), _path_in)
     for key in ("validation", "evaluation", "test"):
         values = walk(values, ("data", key), _path_in)
     values = walk(values, ("evidence",), _path_in)

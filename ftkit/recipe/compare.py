@@ -59,6 +59,7 @@ class SystemSection(Section):
     )
     generator: Generator | None = Field(default=None, description="Instead of the one that all share.")
     passages: int | None = Field(default=None, ge=1, description="Passages given, instead of reader.passages.")
+    hops: Literal[1, 2] | None = Field(default=None, description="Searches for a question, instead of answer.hops.")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> SystemSection:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ftkit.errors import OutputError, UsageError
 from ftkit.nearest import did_you_mean
 from ftkit.recipe.facts import MethodFacts, facts_of
 from ftkit.recipe.load import load_recipe
+from ftkit.recipe.yaml12 import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +38,31 @@ def shipped_recipes() -> list[ShippedRecipe]:
     return [_describe(path) for path in sorted(recipes_folder().glob("*.yaml"))]
 
 
+def shipped_specs() -> list[tuple[str, str]]:
+    """Recipes of whole systems and specs of comparisons: name, as ``compare/claims``, and what it is for."""
+    folder = recipes_folder()
+    paths = sorted(folder.glob("*/*.yaml"))
+    return [(path.relative_to(folder).with_suffix("").as_posix(), _about(path)) for path in paths]
+
+
+def _about(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((line[1:].strip() for line in lines if line.startswith("#")), "")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in plain values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
 def _describe(path: Path) -> ShippedRecipe:
-    head = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     recipe = load_recipe(path)
     method = facts_of(recipe.recipe, type(recipe.method), getattr(recipe.method, "kind", None))
-    return ShippedRecipe(name=path.stem, path=path, method=method, about=head[0] if head else "")
+    return ShippedRecipe(name=path.stem, path=path, method=method, about=_about(path))
 
 
 def find_recipe(name_or_path: str) -> Path:
@@ -68,18 +91,14 @@ def copy_recipe(name: str, target: Path) -> list[Path]:
     """
     source = recipes_folder() / f"{name}.yaml"
     if not source.is_file():
-        names = [recipe.name for recipe in shipped_recipes()]
+        names = [*(recipe.name for recipe in shipped_recipes()), *(name for name, _ in shipped_specs())]
         raise UsageError(f"{name!r} is not a shipped recipe", fix=did_you_mean(name, names))
     if target.is_dir():
         target = target / source.name
     pairs = [(source, target)]
-    data = load_recipe(source).data
-    named = [part.path for part in data.train] + list(data.evaluation)
-    named += [data.validation] if isinstance(data.validation, str) else []
-    named += [data.replay.path] if data.replay is not None else []
-    for text in named:
-        path = Path(text)
-        if path.is_relative_to(source.parent.resolve()):
+    for text in dict.fromkeys(_texts(read_yaml(source).values)):
+        path = (source.parent / text).resolve()
+        if not Path(text).is_absolute() and path.is_file() and path.is_relative_to(source.parent.resolve()):
             pairs.append((path, target.parent / path.relative_to(source.parent.resolve())))
     taken = [str(new) for _, new in pairs if new.exists()]
     if taken:

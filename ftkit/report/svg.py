@@ -107,8 +107,9 @@ def line_chart(
     size: tuple[float, float],
     y_text: Callable[[float], str],
     label_width: float = 0,
+    x_title: str = "step",
 ) -> Markup:
-    """Draw series over the training step.
+    """Draw series over the training step, or over another whole number.
 
     Args:
         series: What to draw; those without points are left out.
@@ -116,6 +117,7 @@ def line_chart(
         size: Width and height of the picture.
         y_text: How a value is written beside the end of a line and on its markers.
         label_width: Room on the right for a name and last value at the end of each line; 0: no such labels.
+        x_title: What the horizontal axis is.
     """
     drawn = [line for line in series if line.points]
     everything = [point for line in drawn for point in line.points]
@@ -128,8 +130,8 @@ def line_chart(
         left=62, right=width - max(label_width, 24), top=12, bottom=height - 44,
         x_range=(x_ticks[0], last_x), y_range=(y_ticks[0], y_ticks[-1]),
     )  # fmt: skip
-    parts = [_axes(frame, [x for x in x_ticks if x <= last_x], y_ticks)]
-    parts += [_line(frame, line, y_text) for line in drawn]
+    parts = [_axes(frame, [x for x in x_ticks if x <= last_x], y_ticks, x_title)]
+    parts += [_line(frame, line, y_text, x_title) for line in drawn]
     if label_width:
         parts.append(_end_labels(frame, drawn, y_text))
     return element(
@@ -166,7 +168,7 @@ def share_chart(series: list[Series], *, title: str, size: tuple[float, float], 
     )
 
 
-def _axes(frame: Frame, x_ticks: list[float], y_ticks: list[float]) -> Markup:
+def _axes(frame: Frame, x_ticks: list[float], y_ticks: list[float], x_title: str) -> Markup:
     parts = []
     for value, text in zip(y_ticks, tick_texts(y_ticks), strict=True):
         y = frame.y(value)
@@ -178,7 +180,7 @@ def _axes(frame: Frame, x_ticks: list[float], y_ticks: list[float]) -> Markup:
         parts.append(element("text", f"{value:,.0f}", x=x, y=frame.bottom + 20, text_anchor="middle"))
     parts.append(element("line", x1=frame.left, x2=frame.right, y1=frame.bottom, y2=frame.bottom, class_="axis"))
     middle = (frame.left + frame.right) / 2
-    parts.append(element("text", "step", x=middle, y=frame.bottom + 38, text_anchor="middle", class_="title"))
+    parts.append(element("text", x_title, x=middle, y=frame.bottom + 38, text_anchor="middle", class_="title"))
     return join(*parts)
 
 
@@ -190,7 +192,7 @@ def _line(frame: Frame, line: Series, y_text: Callable[[float], str], of: str = 
     dots = [
         element(
             "circle",
-            element("title", f"{line.name}, {of} {x:{',.0f' if of == 'step' else '.3f'}}: {y_text(y)}"),
+            element("title", f"{line.name}, {of} {x:{'.3f' if of == 'at' else ',.0f'}}: {y_text(y)}"),
             cx=frame.x(x), cy=frame.y(y), r=4,
         )
         for x, y in shown
