@@ -16,11 +16,12 @@ from ftkit.errors import DataError
 # The figure that stands for a criterion: the first that every measured option has. True: lower is better.
 FIGURES: dict[Criterion, tuple[tuple[str, bool], ...]] = {
     "accuracy": (("exact_match", False), ("f1", False), ("nll", True)),
-    "factuality": (("hallucination", True), ("risk", True)),
+    # At equal coverage first: who abstains more is wrong less often, whatever it knows.
+    "factuality": (("hallucination", True), ("risk_at_equal_coverage", True), ("risk", True)),
     "latency": (("latency_s.total.p50", True), ("latency_s.generate.p50", True)),
-    "consistency": (("consistency", False),),
-    "style": (("style", False),),
-    "cost": (("serving_flops", True), ("training_s", True)),
+    "consistency": (("consistency", False), ("wording_agreement", False)),
+    "style": (("style", False), ("style_match", False)),
+    "cost": (("serving_flops", True), ("answer_flops", True), ("training_s", True)),
 }
 RATIOS = ("latency", "cost")  # what is twice as slow is half as good, whatever the unit
 LEAST_DEVIATION = 0.02
