@@ -134,3 +134,14 @@ def test_the_shipped_claims_are_a_spec_that_brings_its_general_text(tmp_path):
     spec = load_compare_spec(copied[0])
     assert spec.measure.general == (str(tmp_path / "general.jsonl"),)
     assert len({one.id for one in spec.claims}) == len(spec.claims) >= 20
+
+
+def test_each_of_the_six_methods_is_a_system_of_its_own(tmp_path, module_spec):
+    methods = ("full", "lora", "qlora", "prefix", "prompt", "adapter")
+    systems = {one: {"learns": ["questions"], "generator": {"recipe": one}} for one in methods}
+    document = compare(module_spec(tmp_path / "six", systems=systems), quiet=True)
+    parameters = {name: figures["trained_parameters"]["value"] for name, figures in document["systems"].items()}
+    assert list(document["systems"]) == list(methods) and len(set(parameters.values())) >= 5
+    assert max(parameters, key=lambda name: parameters[name]) == "full"
+    assert len({figures["nll"]["value"] for figures in document["systems"].values()}) == 6
+    assert set(document["kinds"].values()) == {"fine-tuning"}
