@@ -39,6 +39,12 @@ def questions(
     ] = Check.extract,
     f1: Annotated[float, typer.Option(min=0.01, max=1.0, help="Least word F1 of what it extracts.")] = 0.6,
     margin: Annotated[float, typer.Option(min=0.0, help="Least gain of the likelihood, in nats a token.")] = 0.25,
+    unanswerable: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=0.5, metavar="SHARE", help="Of all questions: that no document answers, made beside --count."
+        ),
+    ] = 0.0,
     mode: Search = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -52,7 +58,8 @@ def questions(
     show_notices(quiet=quiet)
     system = open_system(folder, generator=generator, mode=None if mode is None else mode.value)
     trip = RoundTrip(found_within=found_within, check=check.value, f1=f1, margin=margin)
-    made = make_questions(system, making=Making(count=count, seed=seed, tries=tries, trip=trip), output=output)
+    making = Making(count=count, seed=seed, tries=tries, trip=trip, unanswerable=unanswerable)
+    made = make_questions(system, making=making, output=output)
     if as_json:
         print_json({"file": str(output), **made.report})
         return
@@ -62,3 +69,7 @@ def questions(
         f"from {report['documents']} of {report['documents_in_index']} documents"
     )
     typer.echo(f"  {summary(report)}; {report['not_tried']} spans not tried")
+    if unanswerable:
+        without = report["unanswerable"]
+        why = "".join(f"; {count} {reason}" for reason, count in without["dropped"].items())
+        typer.echo(f"  without an answer: {without['made']} of {without['wanted']} wanted{why}")

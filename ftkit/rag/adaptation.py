@@ -106,7 +106,10 @@ def _require_own(path: Path) -> None:
 
 def _making(section: SyntheticSection, known: Sequence[str]) -> Making:
     trip = RoundTrip(found_within=section.found_within, check=section.check, f1=section.f1, margin=section.margin)
-    return Making(count=section.count, seed=section.seed, tries=section.tries, trip=trip, known=tuple(known))
+    return Making(
+        count=section.count, seed=section.seed, tries=section.tries, trip=trip, known=tuple(known),
+        unanswerable=section.unanswerable,
+    )  # fmt: skip
 
 
 def _generator(section: SyntheticSection, session: Session) -> Target:

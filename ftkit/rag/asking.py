@@ -14,7 +14,7 @@ from ftkit.errors import DataError
 from ftkit.models.tokenizer import text_prefix
 from ftkit.rag.passage import Passage, content_of
 from ftkit.rag.reader import ReaderPrompts
-from ftkit.rag.spans import Kind, Span
+from ftkit.rag.spans import Kind, Span, sentence_breaks
 
 # Passage, answer, question. Short, of several kinds, and about nothing that a corpus is likely to hold.
 EXAMPLES = (
@@ -35,7 +35,6 @@ OPENINGS: dict[Kind, str] = {
     "date": "When", "time": "At what time", "number": "How many", "code": "Which", "name": "Who", "phrase": "What",
 }  # fmt: skip
 _YEAR = re.compile(r"(?:1\d|20)\d\d")
-_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^\s])|\n+")
 
 
 class QuestionPrompts:
@@ -105,7 +104,7 @@ def surroundings(passage: Passage, span: Span) -> str:
         span: Its offsets count in the passage's text.
     """
     text = passage.text
-    breaks = [0, *(found.end() for found in _SENTENCE.finditer(text)), len(text)]
+    breaks = sentence_breaks(text)
     first = max(place for place, begin in enumerate(breaks) if begin <= span.start)
     last = next(end for end in breaks if end >= span.end)
     before = breaks[max(0, first - 1)]

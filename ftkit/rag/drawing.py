@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ftkit.rag.boilerplate import Boilerplate
 from ftkit.rag.passage import Passage
 from ftkit.rag.spans import Span, answer_spans
 
@@ -17,10 +18,12 @@ class Drawn:
     Attributes:
         passage: That holds it.
         span: Its offsets count in the passage's text.
+        fault: Why it is not asked for; None where it is.
     """
 
     passage: Passage
     span: Span
+    fault: str | None = None
 
     @property
     def start(self) -> int:
@@ -40,25 +43,42 @@ def draw_spans(passages: Sequence[Passage], *, seed: int) -> list[Drawn]:
     where it stands among the others, follows from its id and text alone: documents that are added stand between the
     ones that were there and do not shuffle them. Noun-like phrases come after a document's names, numbers and dates,
     which make questions with one answer. A passage that stands in several documents is tried in the first of them.
+    What stands in very many of them is boilerplate: it keeps its place, with the fault that it is not asked for.
 
     Args:
         passages: Of the index.
         seed: Of the order.
     """
     waiting: dict[str, list[Drawn]] = {}
-    known: set[str] = set()
+    known: dict[str, list[Span]] = {}
+    found: list[tuple[Passage, list[Span]]] = []
+    firsts: list[tuple[Passage, list[Span]]] = []
     for passage in sorted(passages, key=lambda passage: (passage.document, passage.start)):
-        if passage.content in known:
-            continue
-        known.add(passage.content)
-        spans = answer_spans(passage.text, context=passage.context)
-        waiting.setdefault(passage.document, []).extend(Drawn(passage=passage, span=span) for span in spans)
+        if passage.content not in known:
+            known[passage.content] = answer_spans(passage.text, context=passage.context)
+            firsts.append((passage, known[passage.content]))
+        found.append((passage, known[passage.content]))
+    boilerplate = Boilerplate(found)
+    for passage, spans in firsts:
+        waiting.setdefault(passage.document, []).extend(
+            Drawn(passage=passage, span=span, fault=boilerplate.fault(passage, span)) for span in spans
+        )
     placed: list[tuple[int, str, Drawn]] = []
     for document, drawn in waiting.items():
         drawn.sort(key=lambda one: (one.span.kind == "phrase", _draw(seed, document, one.start, one.passage.content)))
         placed += [(turn, _draw(seed, document, turn), one) for turn, one in enumerate(drawn)]
     placed.sort(key=lambda one: one[:2])
     return [one for _, _, one in placed]
+
+
+def first_asked(drawn: Sequence[Drawn], most: int) -> Sequence[Drawn]:
+    """Those up to the last of the first ``most`` that are asked for; the others cost no pass and take no place."""
+    asked = 0
+    for at, one in enumerate(drawn):
+        asked += one.fault is None
+        if asked > most:
+            return drawn[:at]
+    return drawn
 
 
 def _draw(seed: int, *what: object) -> str:

@@ -130,6 +130,9 @@ def _synthetic(report: Any) -> Markup | None:
     for reason, count in dropped.items() if isinstance(dropped, dict) else ():
         rows.append([f"dropped: {reason}", whole(number(count))])
     rows.append([element("strong", "tried"), element("strong", whole(pick_number(report, "tried")))])
+    without = report.get("unanswerable")
+    if isinstance(without, dict) and without.get("made"):
+        rows.append(["beside them, without an answer", whole(pick_number(without, "made"))])
     return join(
         element("h3", "Made from the corpus"),
         table(["Every try", "questions"], rows, numeric=(1,), class_="narrow"),

@@ -26,6 +26,7 @@ _NUMBER = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _SENTENCE_END = re.compile(r"[.!?:;]['\")\]]*\s+$|\n\s*$|^\s*(?:[-*#]+\s*)?$|[\"(]$")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^\s])|\n+")
 _JOINS = ("of", "the", "and", "de", "van", "von", "del", "la")
 _DETERMINERS = frozenset(["a", "an", "the", "its", "their", "his", "her"])
 # End a noun phrase, or are none by themselves.
@@ -82,6 +83,27 @@ def answer_spans(text: str, *, context: str = "") -> list[Span]:
         if words and f" {words} " not in subject:
             found.setdefault(words, span)
     return list(found.values())
+
+
+def sentence_breaks(text: str) -> list[int]:
+    """Where sentences and lines begin, and where the last one ends."""
+    return [0, *(found.end() for found in _SENTENCE.finditer(text)), len(text)]
+
+
+def sentence_of(text: str, span: Span) -> tuple[int, int]:
+    """Begin and end of the sentence or line that holds a span.
+
+    Args:
+        text: That the span's offsets count in.
+        span: Of the text.
+    """
+    breaks = sentence_breaks(text)
+    return max(place for place in breaks if place <= span.start), next(end for end in breaks if end >= span.end)
+
+
+def name_spans(text: str) -> list[Span]:
+    """The names alone, in order of place."""
+    return list(_names(text))
 
 
 def _matches(text: str, pattern: re.Pattern[str], kind: Kind) -> Iterator[Span]:

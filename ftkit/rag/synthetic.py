@@ -24,16 +24,18 @@ from ftkit.files import sha256_json, write_json, write_text
 from ftkit.notices import log
 from ftkit.rag.answering import RagSystem
 from ftkit.rag.asking import MAX_QUESTION_TOKENS, QuestionPrompts, first_line, opening_of, surroundings
-from ftkit.rag.drawing import Drawn, draw_spans
+from ftkit.rag.drawing import Drawn, draw_spans, first_asked
 from ftkit.rag.likelihood import gives_likelihoods
 from ftkit.rag.roundtrip import RoundTrip, form_fault, read_back, retrieved_at
 from ftkit.rag.threshold import generator_sha256
+from ftkit.rag.unanswerable import make_unanswerable
 from ftkit.train.progress import ProgressBar
 
 # Tries that share the generator's passes. Of the journal's lines, so another number is another run.
 BATCH = 16
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KEPT = "kept"
+TOO_LONG = "passage too long for the generator"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,8 @@ class Making:
         tries: Most spans that are tried for each question wanted.
         trip: What a question must pass.
         known: Questions that are there already and are not made again.
+        unanswerable: Share of all questions that nothing in the corpus answers, made from the kept ones and beside
+            them; from 0 to 0.5.
     """
 
     count: int = 200
@@ -53,6 +57,7 @@ class Making:
     tries: int = 10
     trip: RoundTrip = field(default_factory=RoundTrip)
     known: tuple[str, ...] = ()
+    unanswerable: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +66,9 @@ class Made:
 
     Attributes:
         rows: The kept questions: id, question, answers, document, passage (start, end, in the document's stored text,
-            of passage and answer), synthetic.
-        report: tried, kept, dropped {reason: count} (these add up), not_tried, and what they were made with.
+            of passage and answer), synthetic; then those without an answer, with made_from in the place of document.
+        report: tried, kept, dropped {reason: count} (these add up), not_tried, and what they were made with;
+            unanswerable: tried, made, dropped (these add up too) and wanted.
     """
 
     rows: list[dict[str, Any]]
@@ -97,17 +103,22 @@ def make_questions(
         raise DataError("this generator gives no likelihoods", fix="Check by what it extracts: check extract.")
     path = None if output is None else Path(output)
     journal = _Journal(path)
-    drawn = draw_spans(system.index.all_passages(), seed=making.seed)
+    passages = system.index.all_passages()
+    drawn = draw_spans(passages, seed=making.seed)
     if not drawn:
         raise DataError(
             f"{system.index.folder}: none of its {system.index.passages} passages holds a name, a number, a date "
             "or a noun phrase to ask for",
             fix="Questions are made from prose; add documents.",
         )
-    tried = drawn[: making.count * making.tries]
-    tries = _try_all(system, making, tried, journal)
-    rows = [_row(one) for one in tries if one["fate"] == KEPT]
-    report = _report(system, making, tries, rows, spans=len(drawn))
+    tries = _try_all(system, making, first_asked(drawn, making.count * making.tries), journal)
+    kept = [_row(one) for one in tries if one["fate"] == KEPT]
+    without = make_unanswerable(
+        kept, passages, share=making.unanswerable, known=[*making.known, *(row["question"] for row in kept)],
+        fault=lambda question: _too_long(system, question),
+    )  # fmt: skip
+    rows = [*kept, *without.rows]
+    report = _report(system, making, tries, rows, spans=len(drawn)) | {"unanswerable": without.facts}
     if path is not None:
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         write_json(report_path(path), report)
@@ -123,7 +134,9 @@ def summary(report: dict[str, Any]) -> str:
     """One line of a report: how many of how many, and why not the others."""
     dropped = sorted(report["dropped"].items(), key=lambda one: (-one[1], one[0]))
     why = "; ".join(f"{count} {reason}" for reason, count in dropped)
-    return f"{report['kept']} of {report['tried']} questions passed" + (f" ({why})" if why else "")
+    without = report["unanswerable"]["made"]
+    more = f", and {without} without an answer" if without else ""
+    return f"{report['kept']} of {report['tried']} questions passed" + (f" ({why})" if why else "") + more
 
 
 class _Journal:
@@ -197,13 +210,15 @@ def _try(
     begun = [opening_of(one.span) for one in batch]
     ids = [
         prompts.ids(surroundings(one.passage, one.span), one.span.text, opening=opening)
+        if one.fault is None
+        else None
         for one, opening in zip(batch, begun, strict=True)
     ]
     said = iter(_said(system, [one for one in ids if one is not None]))
     tries, seen, reading = [], set(asked), []
     for one, prompt, opening in zip(batch, ids, begun, strict=True):
         question = "" if prompt is None else first_line(f"{opening} {next(said)}")
-        fate = _fault(system, question, one, seen) if prompt is not None else "passage too long for the generator"
+        fate = _fault(system, question, one, seen) if prompt is not None else one.fault or TOO_LONG
         rank = None
         if fate is None:
             rank = retrieved_at(system, question, one, trip.found_within)
@@ -237,6 +252,10 @@ def _fault(system: RagSystem, question: str, drawn: Drawn, seen: set[str]) -> st
         return fault
     if _normal(question) in seen:
         return "was asked before"
+    return _too_long(system, question)
+
+
+def _too_long(system: RagSystem, question: str) -> str | None:
     query = system.encoders.query
     return "is longer than the encoder reads" if query.count(question, "query") > query.max_tokens else None
 
@@ -282,16 +301,16 @@ def _report(
     system: RagSystem, making: Making, tries: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], *, spans: int
 ) -> dict[str, Any]:
     dropped = Counter(str(one["fate"]) for one in tries if one["fate"] != KEPT)
-    assert len(rows) + dropped.total() == len(tries), "every try is kept or has a reason"
-    documents = {row["document"] for row in rows}
+    kept = sum(bool(row["answers"]) for row in rows)
+    assert kept + dropped.total() == len(tries), "every try is kept or has a reason"
     return {
         "format_version": FORMAT_VERSION,
         "wanted": making.count,
         "tried": len(tries),
-        "kept": len(rows),
+        "kept": kept,
         "dropped": dict(sorted(dropped.items())),
         "not_tried": spans - len(tries),
-        "documents": len(documents),
+        "documents": len({row["document"] for row in rows if row["answers"]}),
         "documents_in_index": len(system.index.documents),
         "kinds": dict(sorted(Counter(one["kind"] for one in tries if one["fate"] == KEPT).items())),
         "settings": {"seed": making.seed, "tries": making.tries, **asdict(making.trip), "mode": system.mode},

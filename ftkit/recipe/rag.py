@@ -58,6 +58,12 @@ class SyntheticSection(Section):
     )
     f1: float = Field(default=0.6, gt=0, le=1, description="Least word F1 of what it finds.")
     margin: float = Field(default=0.25, ge=0, description="Least gain of the likelihood, in nats a token.")
+    unanswerable: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Share of all made questions that no document answers, to be refused; they come beside count.",
+    )
 
 
 class QuestionsSection(Section):

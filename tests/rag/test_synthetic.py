@@ -150,6 +150,49 @@ def test_no_more_are_made_than_were_asked_for_and_the_surplus_is_counted(system,
     assert made.report["dropped"] == {"more than were asked for": 1} and made.report["not_tried"] == 5
 
 
+def test_what_many_documents_repeat_is_dropped_without_a_pass_and_counted(tmp_path, tiny_encoder, pair, monkeypatch):
+    header = "Lowland Archive, 3 May 2024."
+    planted = opened(
+        tmp_path / "planted", tiny_encoder, pair, {name: f"{header}\n\n{text}" for name, text in TEXTS.items()}
+    )
+    calls = play(monkeypatch, MADE)
+    every, real = [*MADE, "3 May 2024"], synthetic.draw_spans
+    monkeypatch.setattr(
+        synthetic,
+        "draw_spans",
+        lambda *args, **given: [one for one in real(*args, **given) if one.span.text in every],
+    )
+    made = make_questions(planted, count=50, output=tmp_path / "made.jsonl")
+
+    assert made.report["dropped"]["stands in a line that many documents repeat"] == 7
+    assert made.report["tried"] == 14 == made.report["kept"] + sum(made.report["dropped"].values())
+    assert not any("exactly: 3 May 2024" in prompt for prompt in calls)
+    assert {one["fate"] for one in tries_of(tmp_path / "made.jsonl") if one["answer"] == "3 May 2024"} == {
+        "stands in a line that many documents repeat"
+    }
+
+
+def test_questions_without_an_answer_come_beside_the_others_and_can_be_read(
+    tmp_path, tiny_encoder, pair, monkeypatch
+):
+    texts = {"oum.md": "The mayor of Ormundal is Ada Berg.", "vek.md": "The bridge of Vekarnot is 17 metres long."}
+    system = opened(tmp_path / "two", tiny_encoder, pair, texts)
+    play(monkeypatch, {"Ada Berg": ("Who is the mayor of Ormundal?", "Ada Berg"),
+                       "17": ("How many metres long is the bridge of Vekarnot?", "17")})  # fmt: skip
+    specific(monkeypatch)
+    plain = make_questions(system, count=50)
+    made = make_questions(system, making=Making(count=50, unanswerable=0.5), output=tmp_path / "made.jsonl")
+    read = read_questions(tmp_path / "made.jsonl")
+
+    assert made.rows[:2] == plain.rows and made.report["kept"] == 2 == plain.report["kept"]
+    assert made.report["unanswerable"] == {"wanted": 2, "tried": 2, "made": 2, "dropped": {}}
+    assert plain.report["unanswerable"]["made"] == 0 and "and 2 without an answer" in summary(made.report)
+    for one in read[2:]:
+        assert one.answers == () == one.documents
+        stranger = one.question.removesuffix("?").split()[-1].lower()
+        assert not any(stranger in passage.content.lower() for passage in system.index.all_passages())
+
+
 def test_a_call_that_was_killed_goes_on_and_gives_the_same_bytes(system, tmp_path, monkeypatch):
     calls = play(monkeypatch, MADE)
     specific(monkeypatch)
