@@ -231,10 +231,8 @@ def _shards(target: Target, texts: Iterable[str | Pair], dtype: torch.dtype) -> 
         read = force(target, [example])[0]
         kept = read.hidden.to(dtype)
         if not kept.isfinite().all():
-            raise DataError(
-                f"{example.place}: the model's states are beyond what {dtype} holds",
-                fix="Build with precision float32.",
-            )
+            what = f"{example.place}: the model's states are beyond what float16 holds"
+            raise DataError(what, fix="Build with precision float32.")
         keys.append(kept)
         values += read.tokens
         if len(values) >= ENTRIES_PER_SHARD:
@@ -253,6 +251,8 @@ def _read(folder: Path) -> Datastore:
         shards = tuple(Shard(**one) for one in values.pop("shards"))
         if not shards or values["precision"] not in ("float16", "float32"):
             raise ValueError("it names no shards, or no precision of keys")
+        for shard in shards:
+            inside(folder, shard.file)
         return Datastore(folder=folder, shards=shards, **values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: cannot be read: {error}", fix="Build the datastore again.") from None

@@ -136,12 +136,9 @@ def force(target: Target, examples: Sequence[TokenizedExample]) -> list[Forced]:
         places = targets[row] != IGNORED
         tokens = targets[row][places]
         # In float32, as losses are taken everywhere else: over a large vocabulary float64 differs in the sixth digit.
-        log_probs = -cross_entropy(logits[row][places], tokens, reduction="none")
-        found.append(
-            Forced(
-                log_probs=log_probs.double().cpu(), hidden=hidden[row][places].float().cpu(), tokens=tokens.tolist()
-            )
-        )
+        log_probs = -cross_entropy(logits[row][places], tokens, reduction="none").double().cpu()
+        states = hidden[row][places].float().cpu()
+        found.append(Forced(log_probs=log_probs, hidden=states, tokens=tokens.tolist()))
     return found
 
 

@@ -152,7 +152,7 @@ def test_a_temperature_says_how_much_the_best_passage_counts(system):
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mistral", "qwen3"])
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 def test_prompts_read_together_are_answered_as_alone(parts, family, weight):
-    tuned, reader = random_target(3, family), random_target(4, family)
+    tuned, reader = random_target(5, family), random_target(6, family)
     system = MixtureSystem(**parts, generator=reader, tuned=tuned, weight=weight)
     found = [("Who?", []), (QUESTION, hits(0.9, 0.1, 0.4)), ("What is made in Lir?", hits(0.2, 0.3))]
 
