@@ -146,8 +146,7 @@ class Datastore:
         best: list[tuple[Tensor, Tensor]] = [
             (torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.long)) for _ in states
         ]
-        for keys, values in self.blocks():
-            lengths = keys.square().sum(dim=1)
+        for (keys, values), lengths in zip(self.blocks(), self._lengths, strict=True):
             # The state's own length is the same for all of its distances.
             rough = lengths - 2 * states @ keys.T
             last = rough.topk(min(count, len(keys)), dim=1, largest=False).values[:, -1]
@@ -162,6 +161,11 @@ class Datastore:
         return Neighbours(
             distances=torch.stack([one for one, _ in best]), tokens=torch.stack([one for _, one in best])
         )
+
+    @cached_property
+    def _lengths(self) -> list[Tensor]:
+        """Squared, of the keys of each block: four bytes an entry, which spare every search half of its work."""
+        return [keys.square().sum(dim=1) for keys, _ in self.blocks()]
 
     @cached_property
     def _mapped(self) -> list[Any]:
