@@ -23,9 +23,10 @@ FLOORS = {
     "train": 4, "export": 4, "report": 4,
     "pipeline": 5, "tune": 5,
     "rag": 6,
-    "compare": 7,
-    "serve": 8, "advise": 8,
-    "cli": 9,
+    "hybrid": 7,
+    "compare": 8,
+    "serve": 9, "advise": 9,
+    "cli": 10,
 }  # fmt: skip
 # The public names and `python -m ftkit`: they stand apart and only pass on what is below.
 APART = {"", "__main__", "api"}
@@ -82,7 +83,8 @@ ORDER = {
         "world.kinds", "world.parts", "world.build", "world.documents", "world.questions", "world.edits",
         "world.write", "world.closed", "world",
         "encoder", "passage", "reranker", "fusion", "lexical", "schema", "settings", "exported", "vectors", "store",
-        "soundness", "growth", "index", "reader", "likelihood", "threshold", "hops", "answering", "opening",
+        "soundness", "growth", "index", "reader", "likelihood", "threshold", "hops", "cited", "answering",
+        "opening",
         "objectives", "questions", "blame", "intervals", "measured", "measuring", "outcomes", "figures", "evaluation",
         "canaries",
         "evaluation_page", "updates", "spans", "boilerplate", "drawing", "asking", "roundtrip", "unanswerable",
@@ -93,6 +95,7 @@ ORDER = {
         "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
         "bundling", "",
     ],
+    "hybrid": ["reading", "weights", "mixture", "remembered", "datastore", "nearest", ""],
     "compare": [
         "workload", "arms", "work", "plan", "training", "sheet", "foils", "variants", "from_answers",
         "seat", "asking", "wordings", "counterfactual", "general", "updating", "checking", "opened", "measuring",

@@ -84,14 +84,14 @@ def generate(
     try:
         for group in _by_length(prompts, pads_prompts=pads_prompts):
             started = time.perf_counter()
-            ids, mask = _pad_left([prompts[index] for index in group], stop_token_ids[0])
+            ids, mask = pad_left([prompts[index] for index in group], stop_token_ids[0])
             with without_own_settings(model):
                 output = model.generate(
                     input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=copy.deepcopy(config)
                 )
             wall_s = time.perf_counter() - started
             for index, row in zip(group, output[:, ids.shape[1] :].tolist(), strict=True):
-                answers[index] = _answer(row, tokenizer, stop_token_ids, wall_s)
+                answers[index] = answer_of(row, tokenizer, stop_token_ids, wall_s)
             if progress is not None:
                 progress(len(answers), len(prompts))
     finally:
@@ -152,16 +152,18 @@ def _by_length(prompts: Sequence[Sequence[int]], *, pads_prompts: bool) -> list[
     return groups
 
 
-def _pad_left(prompts: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts as a rectangle that ends with each one's last token, and its attention mask."""
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     return ids, mask
 
 
-def _answer(
+def answer_of(
     row: list[int], tokenizer: PreTrainedTokenizerBase, stop_token_ids: Sequence[int], wall_s: float
 ) -> Answer:
+    """What was generated, as text, up to the first token that ends an answer."""
     stop = next((index for index, token in enumerate(row) if token in stop_token_ids), None)
     kept = row if stop is None else row[:stop]
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)

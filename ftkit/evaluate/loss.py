@@ -46,7 +46,7 @@ def summed_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     Returns:
         Scalar, float32, with gradient.
     """
-    logits, targets = _supervised(model, batch)
+    logits, targets = supervised_logits(model, batch)
     return cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
@@ -60,13 +60,21 @@ def row_losses(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     Returns:
         (rows,), float32, with gradient.
     """
-    logits, targets = _supervised(model, batch)
+    logits, targets = supervised_logits(model, batch)
     each = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
     return each.view_as(targets).sum(dim=1)
 
 
-def _supervised(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits, float32, and targets at the positions that some row supervises, or at all of them."""
+def supervised_logits(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits, float32, and targets at the positions that some row supervises, or at all of them.
+
+    Args:
+        model: A causal language model, possibly wrapped.
+        batch: As from `ftkit.data.collate.collate`, on the model's device.
+
+    Returns:
+        (rows, positions, vocabulary) and (rows, positions).
+    """
     targets, length = batch["labels"][:, 1:], batch["labels"].shape[1]
     # Rows have a mask and packs have positions: a mask would hide from transformers that they are packs.
     inputs = {name: value for name, value in batch.items() if name != "labels"} | {"use_cache": False}

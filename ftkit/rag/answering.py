@@ -9,93 +9,22 @@ from pathlib import Path
 
 from ftkit.errors import DataError
 from ftkit.evaluate.generation import Answer, generate
+from ftkit.evaluate.loss import Loss
 from ftkit.pipeline.target import Target
+from ftkit.rag.cited import CitedAnswer, Latency, Said, Why, cited
 from ftkit.rag.corpus import read_documents
 from ftkit.rag.encoder import EncoderPair
 from ftkit.rag.growth import Change
 from ftkit.rag.hops import two_hops
 from ftkit.rag.index import Index
-from ftkit.rag.likelihood import answer_loss
+from ftkit.rag.likelihood import Reading, answer_loss
 from ftkit.rag.passage import Hit
 from ftkit.rag.reader import ReaderPrompt, ReaderPrompts, is_refusal
 from ftkit.rag.reranker import Reranker
 from ftkit.rag.settings import AnsweringDefaults, Mode
-from ftkit.rag.threshold import Conditions
+from ftkit.rag.threshold import Conditions, generator_sha256
 
 USUAL = AnsweringDefaults()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Citation:
-    """A passage that was given to the reader.
-
-    Attributes:
-        document: Id of the document.
-        version: Of the index.
-        start: First character in the document's stored text.
-        end: One past the last.
-        text: Those characters.
-        score: Of the search, or of the reranker.
-    """
-
-    document: str
-    version: int
-    start: int
-    end: int
-    text: str
-    score: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Latency:
-    """Attributes: retrieve, generate: seconds."""
-
-    retrieve: float
-    generate: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class CitedAnswer:
-    """An answer and where it comes from.
-
-    Attributes:
-        text: What the generator said; empty where the system abstained.
-        abstained: Whether it gave no answer: the generator said that it does not know, or its confidence is below the
-            system's threshold.
-        citations: What the generator was given, best first.
-        latency_s: Seconds of each step.
-        tokens: Generated.
-        finish_reason: ``stop`` or ``length``.
-        question: That was asked.
-        prompt_tokens: What the generator was given, in its tokens.
-        confidence: See `ftkit.rag.threshold`; None where the generator said that it does not know, and where it was
-            not asked for.
-    """
-
-    text: str
-    abstained: bool
-    citations: tuple[Citation, ...]
-    latency_s: Latency
-    tokens: int
-    finish_reason: str
-    question: str = ""
-    confidence: float | None = None
-    prompt_tokens: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Why:
-    """What an answer rests on.
-
-    Attributes:
-        without: The same generator's answer without any passage.
-        hits: The passages that were looked at, with their score and their rank in each search; ``given`` ones first.
-        given: How many of them the generator was given.
-    """
-
-    without: str
-    hits: tuple[Hit, ...]
-    given: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +80,11 @@ class RagSystem:
             reranker_sha256=None if by is None else by.sha256,
             reranked=0 if by is None else self.reranked,
         )
+
+    @property
+    def identity(self) -> str:
+        """What tells whoever answers from another: answers and thresholds are kept under it."""
+        return generator_sha256(self.generator)
 
     def retrieve(self, question: str, count: int | None = None) -> list[Hit]:
         """The passages for a question, best first.
@@ -225,7 +159,7 @@ class RagSystem:
         """Answer one question, and say what the answer rests on."""
         hits, seconds = self.timed_hits(question)
         answer = self.read(question, hits, seconds)
-        without = self._generate(self.prompts.prompt(question, []).ids)
+        without = self._say(question, []).answer
         return answer, Why(without=without.text, hits=tuple(hits), given=len(answer.citations))
 
     def read(
@@ -239,9 +173,7 @@ class RagSystem:
             retrieve_s: Seconds that finding them took.
             max_new_tokens: Longest answer, below the system's own; None for that.
         """
-        prompt = self._prompt(question, hits)
-        said = self._generate(prompt.ids, max_new_tokens)
-        return self._cited(question, hits, retrieve_s, prompt, said)
+        return self._cited(question, hits, retrieve_s, self._say(question, hits, max_new_tokens))
 
     def read_together(self, found: Sequence[tuple[str, Sequence[Hit]]]) -> list[CitedAnswer]:
         """Answer several questions from passages that were found before, in batches: much faster, one by one slower.
@@ -249,38 +181,65 @@ class RagSystem:
         Args:
             found: Each question with its passages; see `read`.
         """
-        prompts = [self._prompt(question, hits) for question, hits in found]
-        answers = self._generate_all([prompt.ids for prompt in prompts], None)
-        return [
-            self._cited(question, hits, 0.0, prompt, said)
-            for (question, hits), prompt, said in zip(found, prompts, answers, strict=True)
-        ]
+        pairs = zip(found, self._say_all(found), strict=True)
+        return [self._cited(question, hits, 0.0, said) for (question, hits), said in pairs]
+
+    def readings(self, question: str, hits: Sequence[Hit]) -> tuple[Reading, ...]:
+        """Every prompt that an answer is read from.
+
+        Raises:
+            DataError: Not even the question alone leaves room for an answer.
+        """
+        return (Reading(target=self.generator, ids=self._prompt(question, hits).ids),)
+
+    def answer_nll(self, question: str, hits: Sequence[Hit], answer: str, *, ended: bool = True) -> Loss:
+        """How unlikely an answer is, in nats a token.
+
+        Args:
+            question: Not empty.
+            hits: Best first, as for `read`.
+            answer: Any text for which there is room (see `ftkit.rag.likelihood.has_room`).
+            ended: Whether the token that ends an answer belongs to it.
+        """
+        return answer_loss(self.generator, self._prompt(question, hits).ids, answer, ended=ended)
 
     def _prompt(self, question: str, hits: Sequence[Hit]) -> ReaderPrompt:
         return self.prompts.prompt(question, [hit.passage.content for hit in hits])
 
-    def _cited(
-        self, question: str, hits: Sequence[Hit], retrieve_s: float, prompt: ReaderPrompt, said: Answer
-    ) -> CitedAnswer:
-        refused = is_refusal(said.text)
-        confidence = None if refused else self._confidence(prompt.ids, said)
+    def _say(self, question: str, hits: Sequence[Hit], max_new_tokens: int | None = None) -> Said:
+        prompt = self._prompt(question, hits)
+        answer = self._generate(prompt.ids, max_new_tokens)
+        return Said(answer=answer, given=prompt.given, prompt_tokens=len(prompt.ids))
+
+    def _say_all(self, found: Sequence[tuple[str, Sequence[Hit]]]) -> list[Said]:
+        prompts = [self._prompt(question, hits) for question, hits in found]
+        answers = self._generate_all([prompt.ids for prompt in prompts], None)
+        return [
+            Said(answer=answer, given=prompt.given, prompt_tokens=len(prompt.ids))
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+
+    def _cited(self, question: str, hits: Sequence[Hit], retrieve_s: float, said: Said) -> CitedAnswer:
+        answer, given = said.answer, hits[: said.given]
+        refused = is_refusal(answer.text)
+        confidence = None if refused else self._confidence((question, given), answer)
         abstained = refused or is_withheld(confidence, self.threshold)
         return CitedAnswer(
-            text="" if abstained else said.text,
+            text="" if abstained else answer.text,
             abstained=abstained,
-            citations=tuple(map(_citation, hits[: prompt.given])),
-            latency_s=Latency(retrieve=retrieve_s, generate=said.wall_s),
-            tokens=said.tokens,
-            finish_reason=said.finish_reason,
+            citations=tuple(map(cited, given)),
+            latency_s=Latency(retrieve=retrieve_s, generate=answer.wall_s),
+            tokens=answer.tokens,
+            finish_reason=answer.finish_reason,
             question=question,
             confidence=confidence,
-            prompt_tokens=len(prompt.ids),
+            prompt_tokens=said.prompt_tokens,
         )
 
-    def _confidence(self, ids: list[int], said: Answer) -> float | None:
+    def _confidence(self, asked: tuple[str, Sequence[Hit]], said: Answer) -> float | None:
         if self.threshold is None and not self.measures_confidence:
             return None
-        return -answer_loss(self.generator, ids, said.text, ended=said.finish_reason == "stop").mean
+        return -self.answer_nll(*asked, said.text, ended=said.finish_reason == "stop").mean
 
     def _generate(self, ids: list[int], max_new_tokens: int | None = None) -> Answer:
         return self._generate_all([ids], max_new_tokens)[0]
@@ -303,15 +262,3 @@ class RagSystem:
 def is_withheld(confidence: float | None, threshold: float | None) -> bool:
     """Whether an answer of that confidence is not given."""
     return threshold is not None and confidence is not None and confidence < threshold
-
-
-def _citation(hit: Hit) -> Citation:
-    passage = hit.passage
-    return Citation(
-        document=passage.document,
-        version=passage.version,
-        start=passage.start,
-        end=passage.end,
-        text=passage.text,
-        score=hit.score,
-    )

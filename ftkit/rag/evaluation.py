@@ -23,7 +23,6 @@ from ftkit.rag.threshold import (
     CurvePoint,
     StoredThreshold,
     choose_threshold,
-    generator_sha256,
     risk_coverage,
     write_threshold,
 )
@@ -114,7 +113,7 @@ def evaluate_rag(
         "index": str(system.index.folder),
         "version": system.index.version,
         "generator": generator or system.index.settings.generator,
-        "generator_sha256": generator_sha256(system.generator),
+        "generator_sha256": system.identity,
         "encoder_sha256": system.encoders.sha256,
         **asdict(system.conditions),
         "max_new_tokens": system.max_new_tokens,
@@ -159,7 +158,7 @@ def set_threshold(
         risk=point.risk,
         questions=len(evaluation.outcomes),
         data_sha256=sha256_file(data),
-        generator=generator_sha256(system.generator),
+        generator=system.identity,
         **asdict(system.conditions),
     )
     write_threshold(system.index.folder, stored)

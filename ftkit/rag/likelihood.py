@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -15,6 +16,23 @@ from ftkit.pipeline.target import Target
 
 # No gradient is kept, so a pass may hold more than one of training.
 TOKENS_PER_PASS = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Attributes: target: That reads. ids: Of the prompt, ending where the answer begins."""
+
+    target: Target
+    ids: list[int]
+
+
+def has_room(readings: Sequence[Reading], answer: str) -> bool:
+    """Whether an answer and its stop token fit behind every one of these prompts."""
+    for one in readings:
+        length = one.target.context_length
+        if length is not None and len(one.ids) + len(one.target.tokenizer(answer)["input_ids"]) + 1 > length:
+            return False
+    return True
 
 
 def gives_likelihoods(target: Target) -> bool:
@@ -33,7 +51,9 @@ def answer_loss(target: Target, prompt: Sequence[int], answer: str, *, ended: bo
     """
     if target.choose is not None:
         target.choose()
-    loss: Loss = mean_loss(target.model, [_example(target, prompt, answer, ended=ended)], compute=target.compute)
+    loss: Loss = mean_loss(
+        target.model, [answer_example(target, prompt, answer, ended=ended)], compute=target.compute
+    )
     return loss
 
 
@@ -51,7 +71,7 @@ def answer_log_likelihoods(target: Target, pairs: Sequence[tuple[Sequence[int], 
     if target.choose is not None:
         target.choose()
     target.model.eval()
-    examples = [_example(target, prompt, answer, ended=True) for prompt, answer in pairs]
+    examples = [answer_example(target, prompt, answer, ended=True) for prompt, answer in pairs]
     device = next(target.model.parameters()).device
     found: dict[int, float] = {}
     groups: list[list[int]] = []
@@ -72,7 +92,8 @@ def answer_log_likelihoods(target: Target, pairs: Sequence[tuple[Sequence[int], 
     return [found[place] for place in range(len(examples))]
 
 
-def _example(target: Target, prompt: Sequence[int], answer: str, *, ended: bool) -> TokenizedExample:
+def answer_example(target: Target, prompt: Sequence[int], answer: str, *, ended: bool) -> TokenizedExample:
+    """A prompt and its answer, tokenised by itself; the loss is on the answer. Arguments as of `answer_loss`."""
     ids = list(target.tokenizer(answer, add_special_tokens=False)["input_ids"])
     stop = target.stop_token_ids[0]
     tail = [*ids, stop] if ended or not ids else ids

@@ -13,14 +13,14 @@ from typing import Protocol
 from ftkit.errors import DataError, Problem
 from ftkit.files import sha256_json
 from ftkit.notices import log
-from ftkit.rag.answering import CitedAnswer, RagSystem
+from ftkit.rag.answering import RagSystem
 from ftkit.rag.blame import Evidence, Wanted, comparable, searchable, stands_in
+from ftkit.rag.cited import CitedAnswer
 from ftkit.rag.index import Index
-from ftkit.rag.likelihood import answer_loss, gives_likelihoods
+from ftkit.rag.likelihood import gives_likelihoods, has_room
 from ftkit.rag.measured import Cited, Measured, append_measured, read_measured
 from ftkit.rag.passage import Hit
 from ftkit.rag.questions import AskedQuestion
-from ftkit.rag.threshold import generator_sha256
 from ftkit.train.progress import ProgressBar
 
 # Passages that a search is judged by, however few of them the reader is given.
@@ -231,12 +231,9 @@ def _rank(document: str, hits: Sequence[Hit]) -> int | None:
 def _gold_loss(system: RagSystem, question: AskedQuestion, given: Sequence[Hit]) -> tuple[float | None, int]:
     if not question.answers or not gives_likelihoods(system.generator):
         return None, 0
-    prompt = system.prompts.prompt(question.question, [hit.passage.content for hit in given])
-    length = system.generator.context_length
-    longest = len(prompt.ids) + len(system.generator.tokenizer(question.answers[0])["input_ids"]) + 1
-    if length is not None and longest > length:
+    if not has_room(system.readings(question.question, given), question.answers[0]):
         return None, 0
-    loss = answer_loss(system.generator, prompt.ids, question.answers[0])
+    loss = system.answer_nll(question.question, given, question.answers[0])
     return loss.mean * loss.tokens, loss.tokens
 
 
@@ -251,7 +248,7 @@ def _require_readable(system: RagSystem, questions: Sequence[AskedQuestion]) -> 
             what = f"a question of {excess} tokens more than the reranker reads beside a passage"
             problems.append(Problem(where=question.place, what=what, fix="Ask in fewer words."))
         try:
-            system.prompts.prompt(question.question, [])
+            system.readings(question.question, [])
         except DataError as error:
             problems += [replace(problem, where=question.place) for problem in error.problems]
     if problems:
@@ -264,7 +261,7 @@ def _keys(system: RagSystem, questions: Sequence[AskedQuestion], finder: str | N
     made = {info.number: info.made for info in system.index.versions()}[version]
     common = [
         CACHE_VERSION, str(system.index.folder.resolve()), version, made, system.encoders.sha256,
-        generator_sha256(system.generator), system.mode, system.passages, system.max_new_tokens,
+        system.identity, system.mode, system.passages, system.max_new_tokens,
     ]  # fmt: skip
     common += [
         *([] if system.hops == 1 else [f"{system.hops} hops"]),

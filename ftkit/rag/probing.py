@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ftkit.rag.answering import Citation, RagSystem
+from ftkit.rag.answering import RagSystem
+from ftkit.rag.cited import Citation
 from ftkit.rag.likelihood import answer_loss
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.reader import REFUSAL
@@ -39,7 +40,7 @@ class ProbedCitation:
     """A citation, with the digest of its text in place of the text.
 
     Attributes:
-        document: See `ftkit.rag.answering.Citation`, as for the others.
+        document: See `ftkit.rag.cited.Citation`, as for the others.
         version: Of the index.
         start: First character.
         end: One past the last.
@@ -60,7 +61,7 @@ class Probed:
     """What a system answered to a probe.
 
     Attributes:
-        text: See `ftkit.rag.answering.CitedAnswer`, as for ``abstained`` and ``confidence``.
+        text: See `ftkit.rag.cited.CitedAnswer`, as for ``abstained`` and ``confidence``.
         abstained: Whether it gave none.
         confidence: In nats a token; None where it was not asked for.
         finish_reason: Why it ended.

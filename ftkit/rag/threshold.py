@@ -18,6 +18,7 @@ from typing import Any
 
 from ftkit.errors import DataError
 from ftkit.files import sha256_file, write_json
+from ftkit.methods.method import FIRST
 from ftkit.pipeline.gguf_model import GgufModel
 from ftkit.pipeline.target import Target
 
@@ -175,12 +176,29 @@ def generator_sha256(target: Target) -> str:
     digest = hashlib.sha256(json.dumps(target.stop_token_ids).encode())
     if isinstance(target.model, GgufModel):
         digest.update(sha256_file(target.model.path).encode())
-    for name, weight in sorted(target.model.state_dict().items()):
+    for name, weight in sorted(_own_weights(target).items()):
         digest.update(f"{name} {tuple(weight.shape)}\n".encode())
         flat = weight.detach().flatten()
         sampled = flat[:: max(1, flat.numel() // SAMPLED)]
         digest.update(sampled.cpu().float().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _own_weights(target: Target) -> dict[str, Any]:
+    """A target's weights by name; of several adapters on one model its own, under the names of an only one."""
+    weights: dict[str, Any] = target.model.state_dict()
+    if target.choose is None:
+        return weights
+    target.choose()
+    model: Any = target.model
+    own = str(model.active_adapter)
+    others = set(model.peft_config) - {own}
+    named = ((name.split("."), weight) for name, weight in weights.items())
+    return {
+        ".".join(FIRST if part == own else part for part in parts): weight
+        for parts, weight in named
+        if not others & set(parts)
+    }
 
 
 def write_threshold(folder: Path, stored: StoredThreshold) -> None:

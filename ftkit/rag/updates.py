@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ftkit.rag.answering import CitedAnswer, Latency, RagSystem
+from ftkit.rag.answering import RagSystem
 from ftkit.rag.blame import comparable, is_right
+from ftkit.rag.cited import CitedAnswer, Latency
 from ftkit.rag.document import Document
 from ftkit.rag.world import ClosedWorld, Edit, Question
 

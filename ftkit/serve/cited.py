@@ -12,7 +12,8 @@ from typing import Any
 
 from ftkit.errors import DataError
 from ftkit.evaluate.generation import Answer
-from ftkit.rag.answering import CitedAnswer, RagSystem
+from ftkit.rag.answering import RagSystem
+from ftkit.rag.cited import CitedAnswer
 from ftkit.rag.reader import REFUSAL
 from ftkit.serve.wire import ApiError, known_fields, read_integer, read_message, read_number, read_stream
 

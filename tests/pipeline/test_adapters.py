@@ -9,6 +9,7 @@ import pytest
 from ftkit.errors import UsageError
 from ftkit.pipeline.adapters import open_targets
 from ftkit.pipeline.target import open_target
+from ftkit.rag.threshold import generator_sha256
 from tests.contract.cases import Case
 from tests.export.small_exports import ADAPTER, write_exports
 from tests.tiny import tiny_model_folder, tiny_tokenizer
@@ -44,6 +45,19 @@ def test_each_answers_as_alone_whatever_answered_before(base, recipe):
         assert {name: _answer(target) for name, target in together.items()} == alone
     shared = {id(target.model) for target in together.values()}
     assert len(shared) == 1
+
+
+@pytest.mark.parametrize("recipe", ["lora", "prompt"])
+def test_each_has_the_digest_that_it_has_alone(base, recipe):
+    places = {
+        f"after {steps}": _adapter(base, f"digest-{recipe}{steps}", case=Case(recipe, recipe), steps=steps)
+        for steps in (1, 60)
+    }
+    alone = {name: generator_sha256(open_target(place)) for name, place in places.items()}
+    together = {name: generator_sha256(target) for name, target in open_targets(places).items()}
+
+    assert len(set(alone.values())) == 2
+    assert together == alone
 
 
 def test_what_cannot_share_a_base_is_refused_with_the_reason(base):

@@ -10,6 +10,7 @@ import torch
 
 from ftkit.errors import DataError
 from ftkit.evaluate.generation import Answer
+from ftkit.files import sha256_json
 from ftkit.rag import measuring
 from ftkit.rag.answering import RagSystem
 from ftkit.rag.canaries import compare_runs, read_baseline
@@ -20,7 +21,7 @@ from ftkit.rag.index import create_index
 from ftkit.rag.passage import Hit
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.settings import IndexSettings
-from ftkit.rag.threshold import read_threshold
+from ftkit.rag.threshold import generator_sha256, read_threshold
 from tests.rag.worlds import finds, question_in, says, tiny_target
 
 TEXTS = {
@@ -192,6 +193,23 @@ def test_a_question_that_names_no_document_is_looked_for_in_all(system, monkeypa
 
 
 # Interruptions
+
+
+def test_an_answer_is_kept_under_the_key_that_it_always_had(system, tmp_path):
+    cache, question = tmp_path / "answers.jsonl", QUESTIONS[0]
+    index = system.index
+    version = index.version
+    common = [
+        1, str(index.folder.resolve()), version, {one.number: one.made for one in index.versions()}[version],
+        system.encoders.sha256, generator_sha256(system.generator), "hybrid", 3, 8,
+    ]  # fmt: skip
+    asked = [question.question, question.answers, question.documents]
+
+    evaluate_rag(system, [question], cache=cache)
+    evaluate_rag(replace(system, hops=2), [question], cache=cache, confidences=False)
+
+    keys = [json.loads(line)["key"] for line in cache.read_text().splitlines()]
+    assert keys == [sha256_json([*common, *asked]), sha256_json([*common, "2 hops", "no confidence", *asked])]
 
 
 def test_a_run_that_was_cut_off_goes_on_where_it_stopped(system, tmp_path, monkeypatch):
