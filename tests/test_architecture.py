@@ -23,9 +23,10 @@ FLOORS = {
     "train": 4, "export": 4, "report": 4,
     "pipeline": 5, "tune": 5,
     "rag": 6,
-    "compare": 7,
-    "serve": 8, "advise": 8,
-    "cli": 9,
+    "hybrid": 7,
+    "compare": 8,
+    "serve": 9, "advise": 9,
+    "cli": 10,
 }  # fmt: skip
 # The public names and `python -m ftkit`: they stand apart and only pass on what is below.
 APART = {"", "__main__", "api"}
@@ -35,8 +36,8 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "compare", "advise",
-        "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
+        "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "compare", "hybrid",
+        "advise", "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
     ],
     "data": [
         "sample", "example", "private", "lint", "stats", "lint_dataset", "show",
@@ -91,6 +92,10 @@ ORDER = {
         "audit", "reading_bounds", "ground", "checking",
         "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
         "bundling", "",
+    ],
+    "hybrid": [
+        "logistic", "router", "members", "judging", "course", "training", "kinds", "exported", "opening",
+        "evaluation", "page", "run", "checking", "",
     ],
     "compare": [
         "workload", "arms", "work", "plan", "checking", "training", "asking", "figures", "contrasts", "document",

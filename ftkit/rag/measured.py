@@ -40,6 +40,7 @@ class Measured:
         generate_s: Seconds; None where the answer was one of a batch.
         answer_rank: Of the first hit that states the answer and is of a document that the answer needs, from 1; 0
             where none does, -1 where there is no answer, or where an earlier version did not look.
+        prompt_tokens: What the generator was given, in its tokens; 0 where an earlier version did not count.
     """
 
     said: str | None
@@ -52,6 +53,7 @@ class Measured:
     retrieve_s: float
     generate_s: float | None
     answer_rank: int = -1
+    prompt_tokens: int = 0
 
 
 def append_measured(cache: Path, measured: Mapping[str, Measured]) -> None:
