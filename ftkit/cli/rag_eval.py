@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ftkit.cli.output import Json, Quiet, print_json
-from ftkit.cli.rag_ask import Folder, Hops, Rerank, Reranked, Search
+from ftkit.cli.rag_ask import Folder, Hops, Rerank, Reranked, Search, open_asked
 
 Risk = Annotated[
     float | None,
@@ -48,27 +48,35 @@ def evaluate(
 ) -> None:
     """Ask an index every question of a set; score the answers, and blame each wrong one on one step."""
     from ftkit.files import write_json
+    from ftkit.hybrid.evaluation import evaluate_hybrid
+    from ftkit.hybrid.opening import is_hybrid_place, require_no_options
     from ftkit.notices import log, show_notices
     from ftkit.rag.canaries import compare_runs, read_baseline
     from ftkit.rag.evaluation import evaluate_rag, set_threshold
     from ftkit.rag.evaluation_page import write_evaluation_page
-    from ftkit.rag.opening import Reranking, open_system
     from ftkit.rag.questions import read_questions
 
     show_notices(quiet=quiet)
+    hybrid = is_hybrid_place(folder)
+    if hybrid:
+        require_no_options(folder, {"set_threshold": max_risk, "baseline": baseline})
     questions = read_questions(data)[:limit]
     before = None if baseline is None else read_baseline(baseline)
-    system = open_system(
+    system = open_asked(
         folder,
         generator=generator,
         mode=None if mode is None else mode.value,
         passages=passages,
         max_new_tokens=max_new_tokens,
         hops=hops,
-        reranking=Reranking(reranker=reranker, reranked=reranked),
+        reranker=reranker,
+        reranked=reranked,
     )
     cache = None if save is None else save.with_name(f"{save.name}.answers.jsonl")
-    outcome = evaluate_rag(system, questions, cache=cache, generator=generator or "")
+    if hybrid:
+        outcome = evaluate_hybrid(system, questions, place=folder, cache=cache)
+    else:
+        outcome = evaluate_rag(system, questions, cache=cache, generator=generator or "")
     if max_risk is not None:
         outcome, stored = set_threshold(outcome, system, data, max_risk=max_risk)
         log.info("%s: abstains below a confidence of %.4f", folder, stored.threshold)
@@ -102,6 +110,8 @@ def _problem(drift: Any) -> Any:
 def _echo(outcome: Any, compared: Any) -> None:
     from ftkit.rag.evaluation_page import blame_rows, figure_rows
 
+    for name, count in outcome.settings.get("routes", {}).items():
+        typer.echo(f"answered by {name:14} {count:>8}")
     typer.echo(f"{len(outcome.outcomes)} questions{'':17}value  95 % interval")
     for name, value, between in figure_rows(outcome):
         typer.echo(f"{name:26} {value:>8}  {between}")

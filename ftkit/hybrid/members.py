@@ -165,8 +165,8 @@ def digests_of(system: RagSystem) -> dict[str, Any]:
     """What tells a member from another: its generator's weights, and what it is given."""
     index, searched = system.index, None
     if not is_closed_book(system):
-        made = {info.number: info.made for info in index.versions()}
-        searched = sha256_json([system.encoders.sha256, index.version, made[index.version], index.passages])
+        cut = index.settings.passage_tokens, index.settings.overlap_tokens, index.settings.words
+        searched = sha256_json([system.encoders.sha256, cut, index.content_sha256])
     return {
         "generator_sha256": generator_sha256(system.generator),
         "index_sha256": searched,
