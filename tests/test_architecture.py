@@ -95,7 +95,7 @@ ORDER = {
     ],
     "hybrid": [
         "logistic", "router", "members", "judging", "course", "training", "kinds", "exported", "opening",
-        "evaluation", "page", "run", "checking", "",
+        "evaluation", "page", "run", "checking", "rereading", "export_process", "proving", "exporting", "",
     ],
     "compare": [
         "workload", "arms", "work", "plan", "checking", "training", "asking", "figures", "contrasts", "document",

@@ -22,6 +22,7 @@ VERIFY = "verify.json"
 RAG = "rag"
 # Several systems that answer as one. `ftkit.hybrid` writes and verifies it.
 HYBRID = "hybrid"
+WHOLE = (RAG, HYBRID)
 # The hub adds the one to every repository and its client the other to every download; no loader reads them.
 HUB_FILES = (".gitattributes", ".cache/huggingface/*")
 

@@ -110,12 +110,16 @@ def _open(folder: Path, name: str, member: Member, encoders: EncoderPair, target
 
 def _generator(path: str, documents: str, targets: dict[str, Target]) -> Target | None:
     """The generator; None for an export's own, which is opened from the export and nowhere else."""
-    if path == documents:
-        if is_rag_export(Path(path)):
-            return None
-        index = index_folder(path)
-        path = generator_of(index, read_settings(index).generator)
-    return _target(path, targets)
+    own = path == documents
+    return None if own and is_rag_export(Path(path)) else _target(generator_place(path, documents), targets)
+
+
+def generator_place(path: str, documents: str) -> str:
+    """Where the generator of a member stands that has documents: what they name themselves, or its own path."""
+    if path != documents:
+        return path
+    index = index_folder(path)
+    return generator_of(index, read_settings(index).generator)
 
 
 def _target(place: str, targets: dict[str, Target], folder: Path | None = None) -> Target:
