@@ -48,18 +48,14 @@ def evaluate(
 ) -> None:
     """Ask an index every question of a set; score the answers, and blame each wrong one on one step."""
     from ftkit.files import write_json
-    from ftkit.hybrid.evaluation import evaluate_hybrid
-    from ftkit.hybrid.opening import is_hybrid_place, require_no_options
     from ftkit.notices import log, show_notices
     from ftkit.rag.canaries import compare_runs, read_baseline
-    from ftkit.rag.evaluation import evaluate_rag, set_threshold
+    from ftkit.rag.evaluation import set_threshold
     from ftkit.rag.evaluation_page import write_evaluation_page
     from ftkit.rag.questions import read_questions
 
     show_notices(quiet=quiet)
-    hybrid = is_hybrid_place(folder)
-    if hybrid:
-        require_no_options(folder, {"set_threshold": max_risk, "baseline": baseline})
+    _require_index(folder, set_threshold=max_risk, baseline=baseline)
     questions = read_questions(data)[:limit]
     before = None if baseline is None else read_baseline(baseline)
     system = open_asked(
@@ -73,10 +69,7 @@ def evaluate(
         reranked=reranked,
     )
     cache = None if save is None else save.with_name(f"{save.name}.answers.jsonl")
-    if hybrid:
-        outcome = evaluate_hybrid(system, questions, place=folder, cache=cache)
-    else:
-        outcome = evaluate_rag(system, questions, cache=cache, generator=generator or "")
+    outcome = _evaluated(system, questions, folder, cache, generator or "")
     if max_risk is not None:
         outcome, stored = set_threshold(outcome, system, data, max_risk=max_risk)
         log.info("%s: abstains below a confidence of %.4f", folder, stored.threshold)
@@ -88,6 +81,24 @@ def evaluate(
         write_evaluation_page(report, outcome)
     print_json(document) if as_json else _echo(outcome, compared)
     _require_unbroken(compared, as_json=as_json)
+
+
+def _require_index(folder: Path, **asked: Any) -> None:
+    """Of a hybrid, refuse what is a single index's alone."""
+    from ftkit.hybrid.opening import is_hybrid_place, require_no_options
+
+    if is_hybrid_place(folder):
+        require_no_options(folder, asked)
+
+
+def _evaluated(system: Any, questions: Any, folder: Path, cache: Path | None, generator: str) -> Any:
+    from ftkit.hybrid.evaluation import evaluate_hybrid
+    from ftkit.hybrid.opening import is_hybrid_place
+    from ftkit.rag.evaluation import evaluate_rag
+
+    if is_hybrid_place(folder):
+        return evaluate_hybrid(system, questions, place=folder, cache=cache)
+    return evaluate_rag(system, questions, cache=cache, generator=generator)
 
 
 def _require_unbroken(compared: Any, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,10 +14,11 @@ import pytest
 
 from ftkit.errors import UsageError, VerificationError
 from ftkit.export.manifest import list_files
+from ftkit.hybrid import proving
 from ftkit.hybrid.exporting import export_hybrid
 from ftkit.hybrid.opening import open_hybrid
 from ftkit.hybrid.proving import verify
-from ftkit.hybrid.rereading import answers_of
+from ftkit.hybrid.rereading import answers_of, reread
 from ftkit.hybrid.run import run_hybrid
 from ftkit.rag.questions import read_questions
 from ftkit.rag.run import run_rag
@@ -124,7 +126,15 @@ def test_every_member_is_held_to_what_an_export_of_its_kind_is_held_to(exported)
     assert checks["members.towns"]["value"]["logits_match_trained"] is True
 
 
-def test_other_weights_of_the_router_are_seen_even_with_a_manifest_to_match(copy):
+def test_another_choice_is_seen_even_with_a_manifest_to_match(copy, monkeypatch, tmp_path):
+    monkeypatch.setattr(proving, "_check_members", lambda _: [])  # each of them is a process of its own
+
+    @contextlib.contextmanager
+    def here(job, _):
+        reread(job, tmp_path)
+        yield tmp_path
+
+    monkeypatch.setattr(proving, "read_alone", here)
     chosen = json.loads((copy / "router.json").read_text())
     (copy / "router.json").write_text(json.dumps(chosen | {"promoted": False}))
     values = json.loads((copy / "manifest.json").read_text())
