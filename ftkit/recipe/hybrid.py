@@ -59,7 +59,7 @@ class RouterSection(Section):
 
     encoder: PathText = Field(default="all-minilm-l6-v2", description="A known encoder, a hub id or a folder.")
     l2: float = Field(
-        default=0.1, gt=0, description="Weight of the squared weights beside the mean cross-entropy a question."
+        default=1.0, gt=0, description="Weight of the squared weights beside the mean cross-entropy a question."
     )
     folds: int = Field(default=5, ge=2, description="Of the cross-validation; no document is in two of them.")
 
