@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from ftkit.api import Run, check, open_run, resume, run, selftest
     from ftkit.compare.run import compare as run_compare
     from ftkit.errors import FtkitError
+    from ftkit.hybrid.checking import check_hybrid
+    from ftkit.hybrid.exporting import export_hybrid
+    from ftkit.hybrid.opening import open_hybrid
+    from ftkit.hybrid.proving import verify
+    from ftkit.hybrid.router import RouterSystem
+    from ftkit.hybrid.run import resume_hybrid, run_hybrid
     from ftkit.methods import load_adapter
     from ftkit.pipeline.bundling import Packing, unbundle
     from ftkit.pipeline.combining import Combined, combine
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from ftkit.pipeline.selftest import Selftest
     from ftkit.pipeline.target import Target, open_target
     from ftkit.rag.answering import RagSystem
-    from ftkit.rag.bundling import bundle, verify
+    from ftkit.rag.bundling import bundle
     from ftkit.rag.checking import check_rag
     from ftkit.rag.exporting import export_rag
     from ftkit.rag.opening import index_documents
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
         AdviseSpec,
         CompareSpec,
         FullRecipe,
+        HybridRecipe,
         LoRARecipe,
         PrefixRecipe,
         PromptRecipe,
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
         Recipe,
         load_advise_spec,
         load_compare_spec,
+        load_hybrid_recipe,
         load_rag_recipe,
         load_recipe,
     )
@@ -66,7 +74,7 @@ _HOMES = {
     "DataView": "ftkit.pipeline.data_view",
     "open_target": "ftkit.pipeline.target",
     "Target": "ftkit.pipeline.target",
-    "verify": "ftkit.rag.bundling",
+    "verify": "ftkit.hybrid.proving",
     "bundle": "ftkit.rag.bundling",
     "unbundle": "ftkit.pipeline.bundling",
     "Packing": "ftkit.pipeline.bundling",
@@ -94,6 +102,14 @@ _HOMES = {
     "RagSystem": "ftkit.rag.answering",
     "export_rag": "ftkit.rag.exporting",
     "closed_world": "ftkit.rag.world",
+    "HybridRecipe": "ftkit.recipe",
+    "load_hybrid_recipe": "ftkit.recipe",
+    "run_hybrid": "ftkit.hybrid.run",
+    "resume_hybrid": "ftkit.hybrid.run",
+    "check_hybrid": "ftkit.hybrid.checking",
+    "open_hybrid": "ftkit.hybrid.opening",
+    "export_hybrid": "ftkit.hybrid.exporting",
+    "RouterSystem": "ftkit.hybrid.router",
     "CompareSpec": "ftkit.recipe",
     "load_compare_spec": "ftkit.recipe",
     "run_compare": "ftkit.compare.run:compare",
@@ -103,13 +119,13 @@ _HOMES = {
 }
 
 __all__ = [
-    "AdapterRecipe", "AdviseSpec", "Combined", "CompareSpec", "DataView", "FtkitError", "FullRecipe", "LoRARecipe",
-    "Packing", "PrefixRecipe", "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe", "Run", "Selftest",
-    "Target", "bundle", "check", "check_rag", "closed_world", "combine", "export_rag", "get_advice",
-    "index_documents", "load_adapter", "load_advise_spec", "load_compare_spec", "load_rag_recipe", "load_recipe",
-    "open_data",
-    "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run", "run_compare", "run_rag",
-    "selftest", "unbundle", "verify", "verify_endpoint",
+    "AdapterRecipe", "AdviseSpec", "Combined", "CompareSpec", "DataView", "FtkitError", "FullRecipe", "HybridRecipe",
+    "LoRARecipe", "Packing", "PrefixRecipe", "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe",
+    "RouterSystem", "Run", "Selftest", "Target", "bundle", "check", "check_hybrid", "check_rag", "closed_world",
+    "combine", "export_hybrid", "export_rag", "get_advice", "index_documents", "load_adapter", "load_advise_spec",
+    "load_compare_spec", "load_hybrid_recipe", "load_rag_recipe", "load_recipe", "open_data", "open_hybrid",
+    "open_rag", "open_run", "open_target", "push", "resume", "resume_hybrid", "resume_rag", "run", "run_compare",
+    "run_hybrid", "run_rag", "selftest", "unbundle", "verify", "verify_endpoint",
 ]  # fmt: skip
 
 

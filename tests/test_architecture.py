@@ -37,6 +37,7 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 ORDER = {
     "recipe": [
         "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "comparing", "compare",
+        "hybrid",
         "advise", "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
     ],
     "data": [
@@ -95,7 +96,11 @@ ORDER = {
         "parts", "probing", "rereading", "export_process", "proving", "export_card", "exporting",
         "bundling", "",
     ],
-    "hybrid": ["reading", "weights", "mixture", "remembered", "datastore", "nearest", ""],
+    "hybrid": [
+        "reading", "weights", "mixture", "remembered", "datastore", "nearest",
+        "logistic", "router", "members", "judging", "course", "training", "kinds", "exported", "opening",
+        "evaluation", "page", "run", "checking", "rereading", "export_process", "proving", "exporting", "",
+    ],
     "compare": [
         "workload", "arms", "work", "plan", "training", "sheet", "foils", "variants", "from_answers",
         "seat", "asking", "wordings", "counterfactual", "general", "updating", "checking", "opened", "measuring",

@@ -10,10 +10,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ftkit.cli.check_output import print_compare, print_rag
+from ftkit.cli.check_output import print_compare, print_hybrid, print_rag
 from ftkit.cli.output import Json, Overrides, Quiet, print_json
 from ftkit.notices import show_notices
-from ftkit.recipe import find_recipe, kind_of, load_compare_spec, load_rag_recipe, load_recipe
+from ftkit.recipe import (
+    find_recipe,
+    kind_of,
+    load_compare_spec,
+    load_hybrid_recipe,
+    load_rag_recipe,
+    load_recipe,
+)
 from ftkit.units import format_bytes, format_count
 
 
@@ -25,7 +32,7 @@ def check(
 ) -> None:
     """Check recipe, data, masks, tokens, memory and disk; nothing is trained.
 
-    Also of recipe: rag (documents, questions, readings, steps of each stretch) and recipe: compare.
+    Also of recipe: rag (documents, questions, readings, steps of each stretch), recipe: compare and recipe: hybrid.
     """
     path, changes = find_recipe(recipe), overrides or []
     show_notices(quiet=quiet)
@@ -62,9 +69,17 @@ def _check_compare(path: Path, overrides: list[str]) -> dict[str, Any]:
     return check_compare(loaded)
 
 
+def _check_hybrid(path: Path, overrides: list[str]) -> dict[str, Any]:
+    loaded = load_hybrid_recipe(path, overrides)
+    from ftkit.hybrid.checking import check_hybrid
+
+    return check_hybrid(loaded)
+
+
 _WAYS: dict[str | None, tuple[Callable[[Path, list[str]], dict[str, Any]], Callable[[dict[str, Any]], None]]] = {
     "rag": (_check_rag, print_rag),
     "compare": (_check_compare, print_compare),
+    "hybrid": (_check_hybrid, print_hybrid),
 }
 
 

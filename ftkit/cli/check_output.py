@@ -41,6 +41,21 @@ def print_compare(found: dict[str, Any]) -> None:
     _print(lines, found["warnings"])
 
 
+def print_hybrid(found: dict[str, Any]) -> None:
+    """Of ``recipe: hybrid``."""
+    encoder = found["encoder"]
+    lines = [f"encoder   {encoder['name']}  SHA-256 {encoder['sha256'][:16]}…, reads {encoder['max_tokens']} tokens"]
+    for number, (name, one) in enumerate(found["members"].items()):
+        given = f"{one['documents']} documents, {one['retrieval']} search, {one['passages']} passages given"
+        what = given if one["passages"] else "asked without passages"
+        lines.append(
+            f"{'members' if not number else '':10}{name}: {format_count(one['parameters'])} parameters; {what}"
+        )
+    lines += _questions(found)
+    lines.append(f"{'':10}about {found['questions']['train']['groups']} groups of documents to learn from")
+    _print(lines, found["warnings"])
+
+
 def _models(found: dict[str, Any]) -> list[str]:
     model, encoder, corpus = found["model"], found["encoder"], found["corpus"]
     faults = f", {len(corpus['faults'])} sources left out" if corpus["faults"] else ""

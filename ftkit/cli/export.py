@@ -13,7 +13,8 @@ from ftkit.errors import UsageError
 _Source = Annotated[
     Path,
     typer.Argument(
-        help="A finished run folder, or an index; with --bundle or --push also an export folder.", metavar="RUN"
+        help="A finished run, a hybrid or an index; with --bundle or --push also an export folder.",
+        metavar="RUN",
     ),
 ]
 _Kind = Annotated[str | None, typer.Option("--to", help="The kind; `ftkit recipes methods` lists those there are.")]
@@ -93,8 +94,17 @@ def export(  # noqa: PLR0913 - a parameter an option
 
 
 def _export(source: Path, folder: Path, kind: str | None, *, dtype: str, checkpoint: str, quiet: bool) -> Any:
+    from ftkit.hybrid.opening import is_hybrid_place
     from ftkit.rag.opening import is_rag_place
 
+    if is_hybrid_place(source):
+        from ftkit.hybrid.exporting import export_hybrid
+
+        if kind not in (None, "hybrid") or dtype != "auto" or checkpoint != "last":
+            raise UsageError(
+                f"{source}: a hybrid is exported as it answers now", fix="Leave out --to, --dtype and --checkpoint."
+            )
+        return export_hybrid(source, folder, quiet=quiet)
     if is_rag_place(source):
         from ftkit.rag.bundling import require_rag_options
         from ftkit.rag.exporting import export_rag

@@ -11,7 +11,7 @@ import typer
 
 from ftkit.cli.output import Json, print_json
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="An index.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="An index, a RAG run, a hybrid, or an export of one.")]
 Question = Annotated[str, typer.Option("--question", "-q", help="What to ask.")]
 SHOWN = 160  # characters of a passage in a terminal
 
@@ -62,23 +62,35 @@ def ask(
 ) -> None:
     """Answer a question from an index's documents, with the passages that the answer rests on."""
     from ftkit.notices import show_notices
-    from ftkit.rag.opening import Reranking, open_system
 
     show_notices(quiet=quiet)
-    system = open_system(
+    system = open_asked(
         folder,
         generator=generator,
         mode=None if mode is None else mode.value,
         passages=passages,
         max_new_tokens=max_new_tokens,
         hops=hops,
-        reranking=Reranking(reranker=reranker, reranked=reranked),
+        reranker=reranker,
+        reranked=reranked,
     )
     answer, reasons = system.explain(question) if why else (system.ask(question), None)
     if as_json:
         print_json(asdict(answer) | ({} if reasons is None else {"why": _why_document(reasons)}))
     else:
         _echo(answer, reasons)
+
+
+def open_asked(folder: Path, *, max_new_tokens: int | None, reranker: Any, reranked: Any, **options: Any) -> Any:
+    """An index or a hybrid with the options of the command line, as far as it has them."""
+    from ftkit.hybrid.opening import is_hybrid_place, open_hybrid
+    from ftkit.rag.opening import Reranking, open_system
+
+    if is_hybrid_place(folder):
+        asked = {**options, "reranker": reranker, "reranked": reranked}
+        return open_hybrid(folder, max_new_tokens=max_new_tokens, asked=asked)
+    reranking = Reranking(reranker=reranker, reranked=reranked)
+    return open_system(folder, max_new_tokens=max_new_tokens, reranking=reranking, **options)
 
 
 def search(
@@ -127,6 +139,8 @@ def _echo(answer: Any, why: Any) -> None:
     else:
         typer.echo("(no answer: the passages do not hold one)" if answer.abstained else answer.text)
     typer.echo("")
+    if hasattr(answer, "member"):
+        typer.echo(f"answered by {answer.member}")
     for number, cited in enumerate(answer.citations, start=1):
         typer.echo(f"[{number}] {_place(cited.document, cited.start, cited.end)}, version {cited.version}")
         typer.echo(f"    {_short(cited.text)}")

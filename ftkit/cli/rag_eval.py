@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ftkit.cli.output import Json, Quiet, print_json
-from ftkit.cli.rag_ask import Folder, Hops, Rerank, Reranked, Search
+from ftkit.cli.rag_ask import Folder, Hops, Rerank, Reranked, Search, open_asked
 
 Risk = Annotated[
     float | None,
@@ -50,25 +50,26 @@ def evaluate(
     from ftkit.files import write_json
     from ftkit.notices import log, show_notices
     from ftkit.rag.canaries import compare_runs, read_baseline
-    from ftkit.rag.evaluation import evaluate_rag, set_threshold
+    from ftkit.rag.evaluation import set_threshold
     from ftkit.rag.evaluation_page import write_evaluation_page
-    from ftkit.rag.opening import Reranking, open_system
     from ftkit.rag.questions import read_questions
 
     show_notices(quiet=quiet)
+    _require_index(folder, set_threshold=max_risk, baseline=baseline)
     questions = read_questions(data)[:limit]
     before = None if baseline is None else read_baseline(baseline)
-    system = open_system(
+    system = open_asked(
         folder,
         generator=generator,
         mode=None if mode is None else mode.value,
         passages=passages,
         max_new_tokens=max_new_tokens,
         hops=hops,
-        reranking=Reranking(reranker=reranker, reranked=reranked),
+        reranker=reranker,
+        reranked=reranked,
     )
     cache = None if save is None else save.with_name(f"{save.name}.answers.jsonl")
-    outcome = evaluate_rag(system, questions, cache=cache, generator=generator or "")
+    outcome = _evaluated(system, questions, folder, cache, generator or "")
     if max_risk is not None:
         outcome, stored = set_threshold(outcome, system, data, max_risk=max_risk)
         log.info("%s: abstains below a confidence of %.4f", folder, stored.threshold)
@@ -80,6 +81,24 @@ def evaluate(
         write_evaluation_page(report, outcome)
     print_json(document) if as_json else _echo(outcome, compared)
     _require_unbroken(compared, as_json=as_json)
+
+
+def _require_index(folder: Path, **asked: Any) -> None:
+    """Of a hybrid, refuse what is a single index's alone."""
+    from ftkit.hybrid.opening import is_hybrid_place, require_no_options
+
+    if is_hybrid_place(folder):
+        require_no_options(folder, asked)
+
+
+def _evaluated(system: Any, questions: Any, folder: Path, cache: Path | None, generator: str) -> Any:
+    from ftkit.hybrid.evaluation import evaluate_hybrid
+    from ftkit.hybrid.opening import is_hybrid_place
+    from ftkit.rag.evaluation import evaluate_rag
+
+    if is_hybrid_place(folder):
+        return evaluate_hybrid(system, questions, place=folder, cache=cache)
+    return evaluate_rag(system, questions, cache=cache, generator=generator)
 
 
 def _require_unbroken(compared: Any, *, as_json: bool) -> None:
@@ -102,6 +121,8 @@ def _problem(drift: Any) -> Any:
 def _echo(outcome: Any, compared: Any) -> None:
     from ftkit.rag.evaluation_page import blame_rows, figure_rows
 
+    for name, count in outcome.settings.get("routes", {}).items():
+        typer.echo(f"answered by {name:14} {count:>8}")
     typer.echo(f"{len(outcome.outcomes)} questions{'':17}value  95 % interval")
     for name, value, between in figure_rows(outcome):
         typer.echo(f"{name:26} {value:>8}  {between}")

@@ -24,6 +24,12 @@ def resume(
             typer.echo(f"{rag.folder}: finished. Ask it: ftkit rag ask {rag.folder} --question ...")
             typer.echo(f"report: {rag.folder / 'report.html'}")
         return
+    if (run / "hybrid.json").is_file():
+        from ftkit.cli.train import print_hybrid
+        from ftkit.hybrid.run import resume_hybrid
+
+        print_hybrid(resume_hybrid(run, quiet=quiet), as_json=as_json)
+        return
     from ftkit.cli.samples import print_samples
     from ftkit.pipeline.run import resume as resume_run
     from ftkit.pipeline.summary import summary

@@ -60,8 +60,8 @@ def verify(  # noqa: PLR0913 - a parameter an option
     for option, value in (("--model", model), ("--api-key-env", api_key_env), ("--timeout", timeout)):
         if value is not None:
             raise UsageError(f"{option} is for servers", fix="Name one with --endpoint URL.")
+    from ftkit.hybrid.proving import verify as check
     from ftkit.notices import show_notices
-    from ftkit.rag.bundling import verify as check
 
     show_notices(quiet=quiet)
     outcome = check(folder, base=base, public_key=public_key)

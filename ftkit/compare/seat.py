@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ftkit.compare.arms import Arm
 from ftkit.pipeline.target import Target
-from ftkit.rag.answering import CitedAnswer, RagSystem
+from ftkit.rag.answering import RagSystem
+from ftkit.rag.cited import CitedAnswer
 from ftkit.rag.encoder import EncoderPair
 from ftkit.rag.index import Index
 from ftkit.rag.measuring import DEPTH, Finder

@@ -20,6 +20,9 @@ MANIFEST = "manifest.json"
 VERIFY = "verify.json"
 # A whole answering system. It is no target of a run; `ftkit.rag` writes and verifies it.
 RAG = "rag"
+# Several systems that answer as one. `ftkit.hybrid` writes and verifies it.
+HYBRID = "hybrid"
+WHOLE = (RAG, HYBRID)
 # The hub adds the one to every repository and its client the other to every download; no loader reads them.
 HUB_FILES = (".gitattributes", ".cache/huggingface/*")
 
@@ -29,7 +32,7 @@ class ExportManifest:
     """The fields of manifest.json; `ftkit verify` trusts nothing but these and the bytes on disk.
 
     Attributes:
-        kind: Of the export; a key of `ftkit.export.targets.TARGETS`, or `RAG`.
+        kind: Of the export; a key of `ftkit.export.targets.TARGETS`, `RAG` or `HYBRID`.
         recipe: Name of the recipe's method.
         method: Its settings.
         base: Name, revision, sha256 of the weights and licence (None where none is stated) of the base model.
@@ -110,7 +113,7 @@ def read_manifest(folder: Path) -> ExportManifest:
     try:
         manifest = ExportManifest(**values)
         _FORM.validate_json(text, strict=True)
-        if manifest.kind not in (*get_args(ExportKind), RAG):
+        if manifest.kind not in (*get_args(ExportKind), RAG, HYBRID):
             raise ValueError(f"{manifest.kind!r} is no kind of export that this ftkit knows")
         if not all(isinstance(manifest.base.get(key), str) for key in ("name", "sha256")):
             raise ValueError("base: has no name and sha256")

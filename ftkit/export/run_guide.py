@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftkit.export.manifest import RAG, ExportManifest
+from ftkit.export.manifest import WHOLE, ExportManifest
 from ftkit.methods import ADAPTER_LOADERS
 
 MODEL_FOLDER = "model"
@@ -60,14 +60,14 @@ def run_guide(manifest: ExportManifest, *, needs_base: bool, has_base: bool) -> 
 
 
 def _title(manifest: ExportManifest) -> str:
-    if manifest.kind == RAG:
+    if manifest.kind in WHOLE:
         return f"Answers from documents, by {manifest.base['name']}"
     return f"{manifest.base['name']}, tuned with {manifest.recipe} ({manifest.kind})"
 
 
 def _last_command(kind: str, base: str) -> str:
     """What answers; of kinds that only their own engine runs, where that is told."""
-    if kind == RAG:
+    if kind in WHOLE:
         return f"ftkit rag ask tuned/{MODEL_FOLDER} --question 'What is this about?'"
     if kind in ("gguf-adapter", "onnx"):
         return f"less tuned/{MODEL_FOLDER}/README.md    # its engine's own command"

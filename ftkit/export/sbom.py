@@ -18,7 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from ftkit.export.licensing import NOT_STATED, Terms
-from ftkit.export.manifest import RAG, ExportManifest
+from ftkit.export.manifest import WHOLE, ExportManifest
 from ftkit.export.targets import TARGETS
 from ftkit.files import sha256_json
 from ftkit.methods import ADAPTER_LOADERS
@@ -99,7 +99,7 @@ def make_sbom(manifest: ExportManifest, terms: Terms) -> dict[str, Any]:
 
 def loading_packages(manifest: ExportManifest) -> list[str]:
     """What it takes to load an export, without what these need in turn."""
-    needed = list(RAG_LOADS_WITH if manifest.kind == RAG else TARGETS[manifest.kind].loads_with)
+    needed = list(RAG_LOADS_WITH if manifest.kind in WHOLE else TARGETS[manifest.kind].loads_with)
     if manifest.recipe in ADAPTER_LOADERS and "peft" in needed:
         needed[needed.index("peft")] = "ftkit"  # PEFT has no format for it
     if manifest.quantization is not None:

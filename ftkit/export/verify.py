@@ -29,7 +29,7 @@ from ftkit.export.checks import (
 )
 from ftkit.export.engine_tokens import engine_texts
 from ftkit.export.limits import LIMITS
-from ftkit.export.manifest import RAG, VERIFY, ExportManifest, read_manifest
+from ftkit.export.manifest import VERIFY, WHOLE, ExportManifest, read_manifest
 from ftkit.export.measure import Artefact, measure
 from ftkit.export.probes import Probes
 from ftkit.export.targets import TARGETS
@@ -81,8 +81,8 @@ def verify_export(folder: Path, *, base: Path | None = None) -> Verification:
 def check_export(folder: Path, *, base: Path | None = None) -> list[Check]:
     """The checks of `verify_export`; nothing is written."""
     manifest = read_manifest(folder)
-    if manifest.kind == RAG:
-        raise VerificationError(f"{folder}: is a whole RAG system", fix="Check it with: ftkit verify DIR")
+    if manifest.kind in WHOLE:
+        raise VerificationError(f"{folder}: is a whole answering system", fix="Check it with: ftkit verify DIR")
     TARGETS[manifest.kind].require_parts(manifest.kind)
     checks = [check_files(folder, manifest)]
     found = None

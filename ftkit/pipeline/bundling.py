@@ -14,7 +14,7 @@ from ftkit.export.archive import Archive, Content, compression_of, write_archive
 from ftkit.export.base import BASE_FOLDER, find_export_base
 from ftkit.export.checks import Check
 from ftkit.export.licensing import NOT_STATED, Terms, describe_source, terms_files
-from ftkit.export.manifest import MANIFEST, RAG, ExportManifest, read_manifest
+from ftkit.export.manifest import MANIFEST, WHOLE, ExportManifest, read_manifest
 from ftkit.export.run_guide import MODEL_FOLDER, run_guide
 from ftkit.export.sbom import make_sbom
 from ftkit.export.signing import require_signed, require_signing, sign, signature_of
@@ -142,7 +142,7 @@ def _export_of(
 def _pack(export: Path, run: RunFolder | None, file: Path, how: Packing) -> Archive:
     """Gather everything by its name in the archive, and write it."""
     manifest, proof = require_verified(export)
-    needs_base = manifest.kind != RAG and TARGETS[manifest.kind].on_base  # a whole system holds its base
+    needs_base = manifest.kind not in WHOLE and TARGETS[manifest.kind].on_base  # a whole system holds its base
     if how.with_base and not needs_base:
         raise UsageError(f"{manifest.kind} exports need no base model", fix="Leave out --with-base.")
     base = _base_to_pack(export, manifest, how) if needs_base and how.with_base is not False else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ftkit.errors import MissingPartError, UsageError
-from ftkit.export.manifest import RAG, ExportManifest
+from ftkit.export.manifest import RAG, WHOLE, ExportManifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +66,9 @@ def refuse_other_engine(folder: Path, manifest: ExportManifest) -> NoReturn:
         MissingPartError: An engine that is not transformers; with its command.
         UsageError: Nobody that is known here.
     """
-    if manifest.kind == RAG:
+    if manifest.kind in WHOLE:
         raise UsageError(
-            f"{folder}: is a whole RAG system, which answers from its documents",
+            f"{folder}: is a whole {'RAG' if manifest.kind == RAG else manifest.kind} system, asked as one",
             fix=f"Ask it with `ftkit rag ask {folder} --question TEXT`, or serve it with `ftkit serve {folder}`.",
         )
     if manifest.kind not in OTHER_ENGINES:

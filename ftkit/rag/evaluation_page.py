@@ -29,11 +29,14 @@ MAX_WRONG = 200
 def write_evaluation_page(path: Path, evaluation: Evaluation) -> None:
     """Write the page; it is one file and needs no network."""
     settings = evaluation.settings
-    title = f"{settings['index']}: {len(evaluation.outcomes)} questions"
-    facts = (
-        f"Version {settings['version']} of the index, generator {settings['generator']}, search {settings['mode']}, "
-        f"at most {settings['passages']} passages given."
-    )
+    title = f"{settings.get('index', settings.get('hybrid'))}: {len(evaluation.outcomes)} questions"
+    if "routes" in settings:
+        facts = f"Answered by {', '.join(f'{name} ({count})' for name, count in settings['routes'].items())}."
+    else:
+        facts = (
+            f"Version {settings['version']} of the index, generator {settings['generator']}, search "
+            f"{settings['mode']}, at most {settings['passages']} passages given."
+        )
     main = element(
         "main",
         element("header", element("h1", title), element("p", facts, class_="lead")),

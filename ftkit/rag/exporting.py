@@ -79,21 +79,32 @@ def export_rag(source: str | Path, output: str | Path, *, quiet: bool = False) -
     _require_source(place)
     require_empty(target)
     system = open_system(place)
-    if not system.index.passages:
-        raise DataError(f"{place}: holds no documents", fix="Add some with: ftkit rag add DIR SOURCE")
-    if not gives_likelihoods(system.generator):
-        raise UsageError(
-            f"{place}: its generator is read by llama.cpp, which gives no likelihoods to hold an export to",
-            fix="Let the index name a merged or adapter export, or a model.",
-        )
-    system.index.require_sound()
+    _require_exportable(place, system)
     log.info("asking the live system")
     recorded = _record(system, _questions_of(place))
     with new_folder(target) as partial:
-        _write(place, system, recorded, partial)
+        _write(place, system, recorded, partial, generator_of(system.index.folder, system.index.settings.generator))
     system.index.close()
     log.info("verifying the export in a fresh process")
     return prove(target, check=verify_rag_export)
+
+
+def write_system(place: Path, system: RagSystem, folder: Path, *, generator: str) -> None:
+    """Write an open system as `export_rag` does, as part of a larger export that is verified as a whole.
+
+    Args:
+        place: Of its index or RAG run.
+        system: Asked as its export is to be.
+        folder: A new folder.
+        generator: Where the system's generator stands; it may be another than its index names.
+
+    Raises:
+        FtkitError: As `export_rag`.
+    """
+    _require_exportable(place, system)
+    recorded = _record(system, _questions_of(place))
+    with new_folder(folder) as partial:
+        _write(place, system, recorded, partial, generator)
 
 
 def _require_source(place: Path) -> None:
@@ -106,6 +117,17 @@ def _require_source(place: Path) -> None:
         )
     if is_rag_run(place) and not (place / RESULT).is_file():
         raise OutputError(f"{place}: is not finished", fix=f"Run `ftkit resume {place}` first.")
+
+
+def _require_exportable(place: Path, system: RagSystem) -> None:
+    if not system.index.passages:
+        raise DataError(f"{place}: holds no documents", fix="Add some with: ftkit rag add DIR SOURCE")
+    if not gives_likelihoods(system.generator):
+        raise UsageError(
+            f"{place}: its generator is read by llama.cpp, which gives no likelihoods to hold an export to",
+            fix="Let the index name a merged or adapter export, or a model.",
+        )
+    system.index.require_sound()
 
 
 def _questions_of(place: Path) -> list[AskedQuestion]:
@@ -127,11 +149,11 @@ def _record(system: RagSystem, asked: Sequence[AskedQuestion]) -> Recorded:
     return Recorded(version=version, probes=probes, answers=answers, logits=logits)
 
 
-def _write(place: Path, system: RagSystem, recorded: Recorded, folder: Path) -> None:
+def _write(place: Path, system: RagSystem, recorded: Recorded, folder: Path, named: str) -> None:
     """Fill the folder."""
     index, encoders = system.index, system.encoders
     own_query = copy_encoders(encoders, folder)
-    generator = copy_generator(generator_of(index.folder, index.settings.generator), folder)
+    generator = copy_generator(named, folder)
     version = copy_index(index, folder / INDEX, part_names(own_query_encoder=own_query))
     _require_unchanged(place, recorded, version)
     usual = AnsweringDefaults(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftkit.errors import DataError, OutputError, Problem
-from ftkit.files import folder_lock, new_folder, require_empty
+from ftkit.files import folder_lock, new_folder, require_empty, sha256_json
 from ftkit.rag import store
 from ftkit.rag.document import Document
 from ftkit.rag.encoder import EncoderPair
@@ -84,6 +84,13 @@ class Index:
         """How many passages are searched."""
         with self._reading():
             return len(self._passages()[1])
+
+    @property
+    def content_sha256(self) -> str:
+        """Of the documents that are searched, whatever became of others."""
+        with self._reading():
+            sql = "select live.document, sha256 from live join revision on revision.id = revision order by 1"
+            return sha256_json([list(row) for row in self._database.execute(sql)])
 
     def versions(self) -> list[store.VersionInfo]:
         """All that were ever made, oldest first."""

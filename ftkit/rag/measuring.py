@@ -66,7 +66,7 @@ def measure(
     bare = replace(system, threshold=None, measures_confidence=likely and confidences)
     if not likely:
         log.warning("this generator gives no likelihoods: there is no nll and no confidence in its answers")
-    _require_readable(bare, questions)
+    require_readable(bare, questions)
     texts = IndexTexts(system.index)
     keys = _keys(bare, questions, None if finder is None else finder.name)
     known = {} if cache is None else read_measured(cache)
@@ -237,7 +237,12 @@ def _gold_loss(system: RagSystem, question: AskedQuestion, given: Sequence[Hit])
     return loss.mean * loss.tokens, loss.tokens
 
 
-def _require_readable(system: RagSystem, questions: Sequence[AskedQuestion]) -> None:
+def require_readable(system: RagSystem, questions: Sequence[AskedQuestion]) -> None:
+    """Refuse questions that encoder, reranker or generator cannot read.
+
+    Raises:
+        DataError: Naming every one.
+    """
     problems, query = [], system.encoders.query
     for question in questions:
         length = query.count(question.question, "query") if system.mode != "lexical" else 0

@@ -230,7 +230,7 @@ def _placed(name: str | None) -> str | None:
 def open_system(
     folder: str | Path,
     *,
-    generator: str | None = None,
+    generator: str | Target | None = None,
     mode: Mode | None = None,
     passages: int | None = None,
     max_new_tokens: int | None = None,
@@ -241,7 +241,7 @@ def open_system(
 
     Args:
         folder: Of the index, of a RAG run, or of an export of either.
-        generator: A run, an export or a model; None for the index's own.
+        generator: A run, an export or a model, or one that is open already; None for the index's own.
         mode: How passages are searched for; None, as below, for what the index says.
         passages: How many the generator is given at most.
         max_new_tokens: Longest answer.
@@ -253,11 +253,12 @@ def open_system(
     reranker, reranked = open_reranker(path, reranking)
     index = Index(path)
     encoders = open_encoders(path)
-    target = open_target(generator) if generator else _open_generator(path, index.settings.generator)
+    if not isinstance(generator, Target):
+        generator = open_target(generator) if generator else _open_generator(path, index.settings.generator)
     system = RagSystem(
         index=index,
         encoders=encoders,
-        generator=target,
+        generator=generator,
         mode=usual.mode if mode is None else mode,
         passages=usual.passages if passages is None else passages,
         max_new_tokens=usual.max_new_tokens if max_new_tokens is None else max_new_tokens,
@@ -265,7 +266,7 @@ def open_system(
         reranker=reranker,
         reranked=reranked,
     )
-    return replace(system, threshold=threshold_for(path, target, system.conditions))
+    return replace(system, threshold=threshold_for(path, generator, system.conditions))
 
 
 def search_index(

@@ -150,7 +150,7 @@ def probe(system: RagSystem, probes: Sequence[Probe]) -> tuple[list[Probed], Ten
                 abstained=answer.abstained,
                 confidence=answer.confidence,
                 finish_reason=answer.finish_reason,
-                citations=tuple(map(_without_text, answer.citations)),
+                citations=tuple(map(without_text, answer.citations)),
                 gold_nll=answer_loss(system.generator, ids, one.gold).mean,
             )
         )
@@ -170,7 +170,8 @@ def _logits(system: RagSystem, ids: Sequence[int], gold: str) -> Tensor:
     return found[-len(begun) - 1 :].float().cpu().contiguous()
 
 
-def _without_text(citation: Citation) -> ProbedCitation:
+def without_text(citation: Citation) -> ProbedCitation:
+    """A citation with the digest of its text."""
     values = asdict(citation)
     digest = hashlib.sha256(values.pop("text").encode()).hexdigest()
     return ProbedCitation(text_sha256=digest, **values)

@@ -64,6 +64,13 @@ def verify_rag_export(folder: Path) -> Verification:
         VerificationError: There is no readable manifest of that kind.
         MissingPartError: What loads its encoder is not installed.
     """
+    outcome = conclude(check_rag_export(folder))
+    keep_outcome(folder, outcome)
+    return outcome
+
+
+def check_rag_export(folder: Path) -> list[Check]:
+    """The checks of `verify_rag_export`; nothing is written."""
     manifest = read_manifest(folder)
     if manifest.kind != RAG:
         raise VerificationError(f"{folder}: is an export to {manifest.kind}, no RAG system", fix="Use ftkit verify.")
@@ -72,10 +79,7 @@ def verify_rag_export(folder: Path) -> Verification:
             f"{folder}: its encoder needs sentence-transformers, which is not installed",
             fix="Run: pip install 'ftkit[rag]'",
         )
-    checks = [check_files(folder, manifest), *_check_behaviour(folder, manifest), *_check_generator(folder)]
-    outcome = conclude(checks)
-    keep_outcome(folder, outcome)
-    return outcome
+    return [check_files(folder, manifest), *_check_behaviour(folder, manifest), *_check_generator(folder)]
 
 
 def _check_behaviour(folder: Path, manifest: ExportManifest) -> list[Check]:
@@ -120,10 +124,10 @@ def _compare(
         _equal("tokenizer", found["tokenizer_digest"], manifest.tokenizer_digest, OTHER),
         _equal("chat_template", found["chat_template_digest"], manifest.chat_template_digest, OTHER),
         _check_threshold(found, notes),
-        _check_each("greedy_text_match", asked, before, after, _said, "answers"),
-        _check_each("citations_match", asked, before, after, _cited, "cites"),
-        _check_distance("scores_match", asked, before, after, _scores),
-        _check_distance("likelihood_match", asked, before, after, lambda answer: [answer["gold_nll"]]),
+        check_each("greedy_text_match", asked, before, after, said, "answers"),
+        check_each("citations_match", asked, before, after, cited, "cites"),
+        check_distance("scores_match", asked, before, after, scores),
+        check_distance("likelihood_match", asked, before, after, lambda answer: [answer["gold_nll"]]),
         _check_logits(wanted, logits),
     ]  # fmt: skip
 
@@ -152,19 +156,22 @@ def _check_threshold(found: dict[str, Any], notes: dict[str, Any]) -> Check:
     return Check(name="threshold", passed=not detail, value=found["threshold"], limit=wanted, detail=detail)
 
 
-def _said(answer: dict[str, Any]) -> Any:
+def said(answer: dict[str, Any]) -> Any:
+    """What of an answer must be the same."""
     return {key: answer[key] for key in ("text", "abstained", "finish_reason")}
 
 
-def _cited(answer: dict[str, Any]) -> Any:
+def cited(answer: dict[str, Any]) -> Any:
+    """Its sources, without their scores."""
     return [{key: value for key, value in one.items() if key != "score"} for one in answer["citations"]]
 
 
-def _scores(answer: dict[str, Any]) -> list[float | None]:
+def scores(answer: dict[str, Any]) -> list[float | None]:
+    """Its numbers."""
     return [*(one["score"] for one in answer["citations"]), answer["confidence"]]
 
 
-def _check_each(
+def check_each(
     name: str,
     asked: Sequence[str],
     before: Sequence[Any],
@@ -172,6 +179,7 @@ def _check_each(
     part: Callable[[Any], Any],
     verb: str,
 ) -> Check:
+    """A part of each answer is as before."""
     differing = [
         f"{question!r}: {verb} {_short(part(new))}, and the live system {_short(part(old))}"
         for question, old, new in zip(asked, before, after, strict=True)
@@ -181,7 +189,7 @@ def _check_each(
     return Check(name=name, passed=not differing, value=value, detail="; ".join(differing[:3]))
 
 
-def _check_distance(
+def check_distance(
     name: str,
     asked: Sequence[str],
     before: Sequence[Any],

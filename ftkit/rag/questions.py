@@ -115,16 +115,11 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)[:60]
 
 
-def split_questions(asked: Sequence[AskedQuestion], share: float) -> tuple[list[AskedQuestion], list[AskedQuestion]]:
-    """Training and held-back questions, with no document on both sides.
+def document_groups(asked: Sequence[AskedQuestion]) -> list[str]:
+    """Of each question, a name of all documents that belong together with its own.
 
-    Documents that one question needs together belong together, and so do all that are linked in this way. The side is
-    drawn by the first of their ids, or by the question's text where it names none, so that it stays as it is when
-    questions are added or shuffled, unless they link what was apart.
-
-    Args:
-        asked: All of them.
-        share: Held back, from 0 to below 1.
+    Documents that one question needs together belong together, and so do all that are linked in this way. The name is
+    the first of their ids, or the question's text where it names none.
     """
     linked: dict[str, str] = {}
 
@@ -137,12 +132,24 @@ def split_questions(asked: Sequence[AskedQuestion], share: float) -> tuple[list[
         for document in one.documents[1:]:
             low, high = sorted((first(one.documents[0]), first(document)))
             linked[high] = low
+    return [f"document {first(one.documents[0])}" if one.documents else f"question {one.question}" for one in asked]
 
-    def place(one: AskedQuestion) -> float:
-        name = f"document {first(one.documents[0])}" if one.documents else f"question {one.question}"
+
+def split_questions(asked: Sequence[AskedQuestion], share: float) -> tuple[list[AskedQuestion], list[AskedQuestion]]:
+    """Training and held-back questions, with no document on both sides.
+
+    The side is drawn by the name of each group of documents (see `document_groups`), so that it stays as it is when
+    questions are added or shuffled, unless they link what was apart.
+
+    Args:
+        asked: All of them.
+        share: Held back, from 0 to below 1.
+    """
+
+    def place(name: str) -> float:
         return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
 
-    held = [place(one) < share for one in asked]
+    held = [place(name) < share for name in document_groups(asked)]
     return (
         [one for one, is_held in zip(asked, held, strict=True) if not is_held],
         [one for one, is_held in zip(asked, held, strict=True) if is_held],

@@ -5,12 +5,14 @@ from ftkit.recipe.compare import CompareSpec, SystemSection
 from ftkit.recipe.comparing import ClaimSection, ContrastSection, MeasureSection, StagedSection
 from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_digest
 from ftkit.recipe.evaluating import EvaluateSection
+from ftkit.recipe.hybrid import HybridRecipe, MemberSection
 from ftkit.recipe.load import (
     dump_recipe,
     json_schema,
     kind_of,
     load_advise_spec,
     load_compare_spec,
+    load_hybrid_recipe,
     load_rag_recipe,
     load_recipe,
     recipe_error,
@@ -52,9 +54,11 @@ __all__ = [
     "ExportSection",
     "FullRecipe",
     "FullSettings",
+    "HybridRecipe",
     "LoRARecipe",
     "LoRASettings",
     "MeasureSection",
+    "MemberSection",
     "MethodSettings",
     "ModelSection",
     "PrefixRecipe",
@@ -78,6 +82,7 @@ __all__ = [
     "kind_of",
     "load_advise_spec",
     "load_compare_spec",
+    "load_hybrid_recipe",
     "load_rag_recipe",
     "load_recipe",
     "recipe_differences",

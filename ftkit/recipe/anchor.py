@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+ANY = "*"  # in a path of keys: whatever a name in a mapping is
 # Keys that a bare value may stand for.
 _OBVIOUS = ("path", "train", "replay", "encoder", "sources")
 # the nearest known name takes milliseconds to find, and a file may hold thousands of strangers
@@ -51,7 +52,9 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(value, list):
             return [walk(item, steps[1:] if steps[0] == "train" else steps, anchor) for item in value]
         if isinstance(value, dict):
-            return {key: walk(item, steps[1:], anchor) if key == steps[0] else item for key, item in value.items()}
+            return {
+                key: walk(item, steps[1:], anchor) if steps[0] in (key, ANY) else item for key, item in value.items()
+            }
         return walk(value, steps[1:], anchor) if steps[0] in _OBVIOUS else value
 
     for name_or_path in (
@@ -59,6 +62,9 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         ("model", "chat_template"),
         ("retriever", "encoder"),
         ("data", "synthetic", "generator"),
+        ("members", ANY, "path"),
+        ("members", ANY, "index"),
+        ("router", "encoder"),
     ):
         values = walk(values, name_or_path, _existing_path)
     for path in (("data", "train", "path"), ("data", "replay", "path")):

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.files import sha256_json
+from ftkit.recipe.hybrid import HybridRecipe
 from ftkit.recipe.rag import RagRecipe
 from ftkit.recipe.recipes import Recipe
 
 
-def recipe_digest(recipe: Recipe | RagRecipe) -> str:
+def recipe_digest(recipe: Recipe | RagRecipe | HybridRecipe) -> str:
     """SHA-256 of `decisive_values`."""
     return sha256_json(decisive_values(recipe))
 
 
-def decisive_values(recipe: Recipe | RagRecipe) -> dict[str, Any]:
+def decisive_values(recipe: Recipe | RagRecipe | HybridRecipe) -> dict[str, Any]:
     """All that decides the result, apart from the data (which has its own digest) and places on disk."""
+    if isinstance(recipe, HybridRecipe):
+        return recipe.decisive()
     values = recipe.resolved().model_dump(mode="json")
     del values["output"]
     values["model"] = {key: value for key, value in values["model"].items() if key != "path"}

@@ -15,6 +15,7 @@ from ftkit.recipe.advise import AdviseSpec
 from ftkit.recipe.anchor import anchor_paths
 from ftkit.recipe.base import Section
 from ftkit.recipe.compare import CompareSpec
+from ftkit.recipe.hybrid import HybridRecipe
 from ftkit.recipe.lora_family import FAMILY, LoRASettings
 from ftkit.recipe.overrides import apply_overrides
 from ftkit.recipe.rag import GENERATORS, RagRecipe
@@ -38,8 +39,8 @@ _WORDS = {
     "union_tag_not_found": "should be a mapping of keys to values",
 }
 
-_VERBS = {"rag": "ftkit rag train", "compare": "ftkit compare"}
-Checked = TypeVar("Checked", RagRecipe, CompareSpec)
+_VERBS = {"rag": "ftkit rag train", "compare": "ftkit compare", "hybrid": "ftkit train"}
+Checked = TypeVar("Checked", RagRecipe, CompareSpec, HybridRecipe)
 MAX_FIXES = 200
 
 
@@ -74,6 +75,17 @@ def load_compare_spec(path: str | os.PathLike[str], overrides: Sequence[str] = (
     """
     checked = _load_kind("compare", CompareSpec, path, overrides)
     assert isinstance(checked, CompareSpec), "of that kind"
+    return checked
+
+
+def load_hybrid_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> HybridRecipe:
+    """The same for ``recipe: hybrid``.
+
+    Raises:
+        RecipeError: Listing each fault with file and line, or with the override that caused it.
+    """
+    checked = _load_kind("hybrid", HybridRecipe, path, overrides)
+    assert isinstance(checked, HybridRecipe), "of that kind"
     return checked
 
 
@@ -162,21 +174,23 @@ def recipe_error(error: ValidationError, recipe: type[Recipe], values: dict[str,
     return RecipeError(_problems(error, recipe, values, lambda _: recipe.__name__))
 
 
-def dump_recipe(recipe: Recipe | RagRecipe | CompareSpec) -> str:
+def dump_recipe(recipe: Recipe | RagRecipe | CompareSpec | HybridRecipe) -> str:
     """The recipe as YAML with every default written out and every path absolute."""
     return to_yaml(anchor_paths(recipe.model_dump(mode="json"), Path.cwd()))
 
 
 def json_schema() -> dict[str, Any]:
     """JSON schema of the recipe file, for editors and for scripts."""
-    every: Any = Annotated[Union[*RECIPES.values(), RagRecipe, CompareSpec], Field(discriminator="recipe")]
+    every: Any = Annotated[
+        Union[*RECIPES.values(), RagRecipe, CompareSpec, HybridRecipe], Field(discriminator="recipe")
+    ]
     schema: dict[str, Any] = TypeAdapter(every).json_schema(mode="validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ftkit recipe", **schema}
 
 
 def _problems(
     error: ValidationError,
-    recipe: type[Recipe | RagRecipe | CompareSpec | AdviseSpec],
+    recipe: type[Recipe | RagRecipe | CompareSpec | HybridRecipe | AdviseSpec],
     values: dict[str, Any],
     place: Callable[[KeyPath], str],
 ) -> list[Problem]:

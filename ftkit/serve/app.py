@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from ftkit.evaluate.generation import Answer
+from ftkit.hybrid.kinds import HybridSystem
 from ftkit.pipeline.target import Target
 from ftkit.rag.answering import RagSystem
 from ftkit.serve.cited import CitedRequest, read_question, refuse_other_forms
@@ -33,7 +34,7 @@ log = logging.getLogger("ftkit")
 def build_app(
     targets: Mapping[str, Target],
     *,
-    systems: Mapping[str, RagSystem] | None = None,
+    systems: Mapping[str, HybridSystem] | None = None,
     key: str | None = None,
     is_private: bool = True,
 ) -> Gate:
@@ -47,7 +48,7 @@ def build_app(
     """
     desk, started = Desk(), int(time.time())
     systems = systems or {}
-    served: dict[str, Target | RagSystem] = {**targets, **systems}
+    served: dict[str, Target | HybridSystem] = {**targets, **systems}
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -81,7 +82,9 @@ def build_app(
     return Gate(app, key=key, is_private=is_private)
 
 
-def _add_answers(app: FastAPI, desk: Desk, targets: Mapping[str, Target], systems: Mapping[str, RagSystem]) -> None:
+def _add_answers(
+    app: FastAPI, desk: Desk, targets: Mapping[str, Target], systems: Mapping[str, HybridSystem]
+) -> None:
     """The paths by which models and systems are asked."""
 
     async def asked_body(request: Request) -> tuple[dict[str, Any], str]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from ftkit.errors import DataError
 from ftkit.evaluate.generation import Answer
-from ftkit.rag.answering import RagSystem
+from ftkit.hybrid.kinds import HybridSystem
+from ftkit.hybrid.router import RoutedAnswer, RouterSystem, routed
 from ftkit.rag.cited import CitedAnswer
 from ftkit.rag.reader import REFUSAL
 from ftkit.serve.wire import ApiError, known_fields, read_integer, read_message, read_number, read_stream
@@ -38,7 +39,9 @@ class CitedReply(Answer):
     @property
     def sources(self) -> dict[str, Any]:
         """Fields of the message beside its text."""
-        return {"citations": [asdict(one) for one in self.cited.citations], "abstained": self.cited.abstained}
+        cited = self.cited
+        member = {"member": cited.member} if isinstance(cited, RoutedAnswer) else {}
+        return {"citations": [asdict(one) for one in cited.citations], "abstained": cited.abstained, **member}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class CitedRequest:
     """
 
     name: str
-    system: RagSystem
+    system: HybridSystem
     question: str
     unread: int
     max_new_tokens: int
@@ -69,10 +72,15 @@ class CitedRequest:
         Raises:
             ApiError: The question is longer than encoder or generator read.
         """
-        system = self.system
+        system, member = self.system, None
         try:
+            if isinstance(system, RouterSystem):
+                member = system.choose(self.question)
+                system = system.members[member]
             hits, seconds = system.timed_hits(self.question)
-            cited = system.read(self.question, hits, seconds, max_new_tokens=self.max_new_tokens)
+            most = min(self.max_new_tokens, system.max_new_tokens)
+            cited = system.read(self.question, hits, seconds, max_new_tokens=most)
+            cited = cited if member is None else routed(cited, member)
         except DataError as error:
             raise ApiError(400, str(error), param="messages") from None
         return CitedReply(
@@ -88,11 +96,12 @@ class CitedRequest:
                 "threshold": system.threshold,
                 "latency_s": asdict(cited.latency_s),
                 "unread_messages": self.unread,
+                **({} if member is None else {"member": member}),
             },
         )
 
 
-def read_question(body: Mapping[str, Any], name: str, system: RagSystem) -> CitedRequest:
+def read_question(body: Mapping[str, Any], name: str, system: HybridSystem) -> CitedRequest:
     """Read ``POST /v1/chat/completions`` to a system.
 
     Raises:

@@ -14,6 +14,7 @@ from ftkit.errors import MissingPartError, ModelError, UsageError
 from ftkit.export.base import find_export_base
 from ftkit.export.engines import not_for_vllm, vllm_rank
 from ftkit.export.manifest import MANIFEST, read_manifest
+from ftkit.hybrid.opening import is_hybrid_place
 from ftkit.nearest import did_you_mean
 from ftkit.pipeline.gguf_model import can_read_gguf
 from ftkit.pipeline.other_engines import OTHER_ENGINES, artefact_of
@@ -53,7 +54,7 @@ def choose_engine(wanted: str, names: Mapping[str, str]) -> str:
         raise UsageError(
             f"--engine {wanted}: is unknown", fix=did_you_mean(wanted, ("auto", *known), what="There is")
         )
-    documents = [place for place in names.values() if is_rag_place(place)]
+    documents = [place for place in names.values() if is_rag_place(place) or is_hybrid_place(place)]
     if documents and wanted not in ("auto", OWN):
         raise UsageError(
             f"--engine {wanted}: {documents[0]} answers from documents, which only ftkit's own server can do",

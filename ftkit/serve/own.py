@@ -9,9 +9,10 @@ from typing import Any
 
 import uvicorn
 
+from ftkit.hybrid.kinds import HybridSystem
+from ftkit.hybrid.opening import is_hybrid_place, open_hybrid
 from ftkit.notices import log
 from ftkit.pipeline.adapters import open_targets
-from ftkit.rag.answering import RagSystem
 from ftkit.rag.exported import is_rag_export
 from ftkit.rag.opening import is_rag_place, open_system
 from ftkit.serve.app import build_app
@@ -34,7 +35,9 @@ def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *,
     Returns:
         The exit code.
     """
-    systems = {name: open_live(place) for name, place in names.items() if is_rag_place(place)}
+    systems = {
+        name: open_live(place) for name, place in names.items() if is_rag_place(place) or is_hybrid_place(place)
+    }
     others = {name: place for name, place in names.items() if name not in systems}
     targets = open_targets(others) if others else {}
     app = build_app(targets, systems=systems, key=address.key, is_private=address.is_private)
@@ -48,8 +51,10 @@ def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *,
     return 0
 
 
-def open_live(place: str) -> RagSystem:
-    """An index to be asked while others may write to it."""
+def open_live(place: str) -> HybridSystem:
+    """An index, or a hybrid over several, to be asked while others may write to it."""
+    if is_hybrid_place(place):
+        return open_hybrid(place)
     system = open_system(place)
     if system.index.read_only and not is_rag_export(Path(place)):
         log.warning(

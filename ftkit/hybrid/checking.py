@@ -1,0 +1,96 @@
+"""Everything that can be known of a hybrid before its members are asked."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ftkit.hybrid.course import hybrid_questions
+from ftkit.hybrid.members import MARK, is_closed_book, members_of, open_members
+from ftkit.rag.answering import RagSystem
+from ftkit.rag.audit import Faults
+from ftkit.rag.beginning import leaked_questions
+from ftkit.rag.checking import encoder_facts, output_warnings
+from ftkit.rag.encoder import EncoderPair, load_encoder
+from ftkit.rag.measuring import require_readable
+from ftkit.rag.questions import AskedQuestion, document_groups
+from ftkit.recipe import HybridRecipe
+
+FEW = 50
+
+
+def check_hybrid(recipe: HybridRecipe) -> dict[str, Any]:
+    """Check members, questions and their lengths; nothing is asked, trained or written.
+
+    Returns:
+        ``kind``, ``encoder``, ``members`` (each with documents, passages given and longest answer), ``questions``
+        and ``warnings``.
+
+    Raises:
+        FtkitError: Of the kind of the first part that fails, listing the faults of all parts.
+    """
+    recipe = recipe.resolved()
+    faults = Faults()
+    asked = faults.of(lambda: hybrid_questions(recipe))
+    encoder = faults.of(lambda: load_encoder(recipe.router.encoder))
+    members: dict[str, dict[str, Any]] = {}
+    if encoder is not None:
+        with tempfile.TemporaryDirectory(prefix="ftkit-check-") as scratch:
+            pair = EncoderPair(encoder)
+            systems = faults.of(lambda: open_members(Path(scratch), members_of(recipe), pair)) or {}
+            for name, system in systems.items():
+                every = [] if asked is None else [*asked[0], *asked[1]]
+                faults.of(lambda system=system, every=every: require_readable(system, every))  # type: ignore[misc]
+                members[name] = _facts(system)
+                system.index.close()
+    faults.raise_any()
+    assert asked is not None and encoder is not None, "what fails is raised"
+    train, held = asked
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "kind": recipe.kind,
+        "encoder": encoder_facts(encoder),
+        "members": members,
+        "questions": {"train": _side(train), "validation": _side(held)},
+        "warnings": [
+            *_warnings(train, held, members),
+            *output_warnings(Path(recipe.output or ""), goes_on=MARK),
+        ],
+    }
+
+
+def _facts(system: RagSystem) -> dict[str, Any]:
+    closed = is_closed_book(system)
+    return {
+        "documents": 0 if closed else len(system.index.documents),
+        "retrieval": "none" if not system.passages else system.mode,
+        "passages": system.passages,
+        "max_new_tokens": system.max_new_tokens,
+        "parameters": sum(value.numel() for value in system.generator.model.parameters()),
+        "threshold": system.threshold,
+    }
+
+
+def _side(asked: list[AskedQuestion]) -> dict[str, int]:
+    answerable = sum(bool(one.answers) for one in asked)
+    return {
+        "questions": len(asked),
+        "answerable": answerable,
+        "unanswerable": len(asked) - answerable,
+        "naming_documents": sum(bool(one.documents) for one in asked),
+        "groups": len(set(document_groups(asked))),
+    }
+
+
+def _warnings(train: list[AskedQuestion], held: list[AskedQuestion], members: dict[str, dict[str, Any]]) -> list[str]:
+    warnings = []
+    if len(train) < FEW:
+        warnings.append(
+            f"{len(train)} questions are few to learn a choice from; a gain smaller than chance is not promoted"
+        )
+    if leaks := leaked_questions(train, held):
+        warnings.append(f"{len(leaks)} held-back questions are also learnt from, so validation figures flatter")
+    if all(not one["passages"] for one in members.values()):
+        warnings.append("no member is given passages, so no answer has a citation")
+    return warnings

@@ -1,0 +1,74 @@
+"""What a hybrid of any kind is trained from: members, questions, and what the members answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftkit.errors import DataError
+from ftkit.notices import log
+from ftkit.rag.answering import RagSystem
+from ftkit.rag.encoder import Encoder
+from ftkit.rag.measuring import measure
+from ftkit.rag.outcomes import Outcome, outcomes_of
+from ftkit.rag.questions import AskedQuestion, document_groups, read_questions, split_questions
+from ftkit.recipe import HybridRecipe
+
+ANSWERS = "answers"
+TOGETHER = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """Attributes:
+    recipe: Resolved.
+    folder: Of the run.
+    members: Open.
+    encoder: The router's.
+    train: Dev questions.
+    held: Those that nothing learns from.
+    """
+
+    recipe: HybridRecipe
+    folder: Path
+    members: Mapping[str, RagSystem]
+    encoder: Encoder
+    train: Sequence[AskedQuestion]
+    held: Sequence[AskedQuestion]
+
+    def outcomes(self, questions: Sequence[AskedQuestion]) -> dict[str, tuple[Outcome, ...]]:
+        """What every member answers, under its threshold; answers are kept on the disk as they come."""
+        found = {}
+        for name, system in self.members.items():
+            log.info("%s: %d questions", name, len(questions))
+            measured = measure(
+                system,
+                questions,
+                cache=self.folder / ANSWERS / f"{name}.jsonl",
+                confidences=system.threshold is not None,
+                together=TOGETHER,
+            )
+            found[name] = outcomes_of(list(zip(questions, measured, strict=True)), system.threshold)
+        return found
+
+
+def hybrid_questions(recipe: HybridRecipe) -> tuple[list[AskedQuestion], list[AskedQuestion]]:
+    """Dev questions and held-back ones.
+
+    Raises:
+        DataError: They cannot be read, or too few are left to be cross-validated.
+    """
+    asked = read_questions(recipe.data.train)
+    validation = recipe.data.validation
+    if isinstance(validation, str):
+        train, held = asked, read_questions(validation)
+    else:
+        train, held = split_questions(asked, validation or 0.0)
+    if len(set(document_groups(train))) < 2:
+        raise DataError(
+            f"{recipe.data.train}: a router needs questions about two documents at least, to be judged by "
+            "others than it learnt from",
+            fix="Add questions, or lower data.validation.",
+        )
+    return train, held
