@@ -56,8 +56,14 @@ def arms_of(spec: CompareSpec) -> list[Arm]:
         for variant in ("", *spec.variants)
         for name, system in spec.systems.items()
         if not variant or name in spec.varied
-        for seed in (spec.seeds if system.trains else spec.seeds[:1])
+        for seed in (spec.seeds if _trains(spec, system) else spec.seeds[:1])
     ]
+
+
+def _trains(spec: CompareSpec, system: SystemSection) -> bool:
+    """Whether it, or anything that it combines, is trained."""
+    parts = () if system.combines is None else system.combines.of
+    return system.trains or any(spec.systems[name].trains for name in parts)
 
 
 def rag_recipe(spec: CompareSpec, arm: Arm, folder: Path, ground: tuple[str, ...], *, validates: bool) -> RagRecipe:

@@ -147,6 +147,8 @@ def _speed(standing: Standing) -> float | None:
 def _kind(spec: CompareSpec, name: str) -> str:
     """In the words of `ftkit advise`."""
     system = spec.systems[name]
+    if system.combines is not None:
+        return "hybrid"
     if system.retrieval == "none":
         return "fine-tuning" if system.learns else "prompting"
     return "hybrid" if system.learns or "reader" in system.stages else "rag"

@@ -12,7 +12,7 @@ from torch import nn
 
 from ftkit.compare.opened import Opened, took_file
 from ftkit.compare.work import Cost
-from ftkit.recipe import SystemSection
+from ftkit.recipe import CombinationSection, SystemSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,8 @@ def lifecycle_of(opened: Opened, system: SystemSection, costs: Sequence[Cost]) -
         system: One of its systems.
         costs: Of its training, one a seed; the mean counts.
     """
+    if system.combines is not None:
+        return _combined(opened, system.combines, costs)
     encoders, index = opened.shared.encoders, opened.shared.index.folder
     shipped = max((one.shipped_bytes for one in costs), default=0)
     searches = system.retrieval not in ("none", "oracle")
@@ -106,6 +108,27 @@ def lifecycle_of(opened: Opened, system: SystemSection, costs: Sequence[Cost]) -
         disk_bytes=disk,
         memory_bytes=memory,
         on_change=_on_change(system, searches=searches),
+    )
+
+
+def _combined(opened: Opened, combined: CombinationSection, costs: Sequence[Cost]) -> Lifecycle:
+    """What all of its systems need, each thing once, and what decides between them."""
+    parts = [lifecycle_of(opened, opened.spec.systems[name], costs) for name in combined.of]
+    disk: dict[str, int] = {}
+    for name, part in zip(combined.of, parts, strict=True):
+        for component, size in part.disk_bytes.items():
+            shared = component in ("base model", "encoder", "index", "documents")
+            disk[component if shared else f"{component} of {name}"] = size
+    setup = list(dict.fromkeys(step for part in parts for step in part.setup))
+    learnt = {"router": "learn who answers what", "mixture": "choose a weight", "memory": "read and remember"}
+    seconds = [part.setup_s for part in parts]
+    return Lifecycle(
+        components=(*disk, combined.kind),
+        setup=(*setup[:-1], f"{learnt[combined.kind]}, by held-back questions", "serve"),
+        setup_s=None if None in seconds else max(one for one in seconds if one is not None),
+        disk_bytes=disk,
+        memory_bytes=sum(part.memory_bytes for part in parts) - (len(parts) - 1) * _weights(opened.base.model),
+        on_change="; ".join(dict.fromkeys(part.on_change for part in parts)),
     )
 
 

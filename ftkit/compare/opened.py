@@ -64,6 +64,11 @@ class Opened:
     general: General | None
 
     @cached_property
+    def held_sha256(self) -> str:
+        """Of the questions that combinations are chosen by."""
+        return sha256_json([[one.id, one.question, one.answers] for one in self.workload.held])
+
+    @cached_property
     def texts(self) -> PassageTexts:
         """Of the index that all share; that of a trained retriever has the same passages."""
         return PassageTexts(self.shared.index)

@@ -51,6 +51,12 @@ class _Found:
     sheets: dict[str, dict[str, list[Sheet]]] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
 
+    def of_seed(self, label: str, seed: int) -> Answered | None:
+        """A system that was asked; one that is not trained has one seed for all."""
+        some = self.answered.get(label, [])
+        exact = [one for one in some if one.arm.seed == seed]
+        return exact[0] if exact else some[0] if some and some[0].run is None else None
+
 
 def compare(spec: CompareSpec, *, quiet: bool = False) -> dict[str, Any]:
     """Train and measure every system of a spec; what was done before for the same is taken as it is.
@@ -104,7 +110,7 @@ def _tasks(opened: Opened, found: _Found) -> list[tuple[str, Callable[[], None]]
     own = [arm for arm in arms if not arm.variant]
 
     def answer(arm: Arm) -> Callable[[], None]:
-        return lambda: found.answered.setdefault(arm.label, []).append(answer_questions(opened, arm))
+        return lambda: _answer(opened, found, arm)
 
     def measure(arm: Arm, part: str) -> Callable[[], None]:
         return lambda: _measure(opened, found, arm.label, arm.seed, part)
@@ -117,8 +123,18 @@ def _tasks(opened: Opened, found: _Found) -> list[tuple[str, Callable[[], None]]
     return [*tasks, *((arm.label, answer(arm)) for arm in arms if arm.variant)]
 
 
+def _answer(opened: Opened, found: _Found, arm: Arm) -> None:
+    combined = arm.system.combines
+    members = {} if combined is None else {name: found.of_seed(name, arm.seed) for name in combined.of}
+    if any(one is None for one in members.values()):
+        found.waiting.append(arm.label)
+        return
+    known = {name: one for name, one in members.items() if one is not None}
+    found.answered.setdefault(arm.label, []).append(answer_questions(opened, arm, known))
+
+
 def _measure(opened: Opened, found: _Found, label: str, seed: int, part: str) -> None:
-    answered = next((one for one in found.answered.get(label, []) if one.arm.seed == seed), None)
+    answered = found.of_seed(label, seed)
     if answered is None:
         found.waiting.append(f"{label} ({part})")
         return

@@ -87,11 +87,12 @@ class Seat:
     @property
     def retrieves(self) -> bool:
         """Whether it is given passages at all."""
-        return self.arm.system.retrieval != "none"
+        return not isinstance(self.finder, NoPassages)
 
     def on(self, system: RagSystem) -> Seat:
         """The same with another index or generator."""
-        return replace(self, system=system, finder=_finder(self.arm, system))
+        finder = RightPassages(system) if isinstance(self.finder, RightPassages) else self.finder
+        return replace(self, system=system, finder=finder)
 
     def hits(self, asked: AskedQuestion) -> list[Hit]:
         """The passages that it is given with a question."""

@@ -74,12 +74,14 @@ class Trainer:
         reference = self.spec.equal_flops
 
         def rank(arm: Arm) -> int:
+            if arm.system.combines is not None:
+                return 4
             if not arm.system.trains:
                 return 0
             if "reader" not in arm.system.stages and not arm.system.learns:
                 return 1
             if arm.variant:
-                return 4
+                return 5
             return 2 if arm.name == reference else 3
 
         return sorted(arms, key=rank)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ftkit.compare.combining import with_more_to_remember
 from ftkit.compare.foils import foil_for, replaced, spread
 from ftkit.compare.seat import Seat
 from ftkit.compare.sheet import Sheet, mean_of
@@ -22,6 +23,7 @@ from ftkit.compare.wordings import worded
 from ftkit.compare.work import Cost
 from ftkit.compare.workload import Workload
 from ftkit.errors import DataError
+from ftkit.hybrid.nearest import NearestSystem
 from ftkit.rag.answering import RagSystem
 from ftkit.rag.blame import is_right
 from ftkit.rag.document import Document
@@ -152,14 +154,23 @@ def _up_to_date(
         system, cost = retrain(variant)
         seconds, flops = cost.seconds, cost.flops or 0.0
     index = copied_index(system.index, place / "index")
+    known = {one.content for one in index.all_passages()}
     if seat.retrieves:
-        before = {one.content for one in index.all_passages()}
         started = time.perf_counter()
         index.add([one.document for one in edits], system.encoders)
         seconds += time.perf_counter() - started
         encoder = system.encoders.document
-        new = {one.content for one in index.all_passages()} - before
+        new = {one.content for one in index.all_passages()} - known
         flops += matrices_of(encoder.module).forward(sum(map(encoder.count, new)))
+    if isinstance(system, NearestSystem):
+        if not seat.retrieves:
+            index.add([one.document for one in edits], system.encoders)  # cuts them; nothing is searched in it
+        contents = sorted({one.content for one in index.all_passages()} - known)
+        started = time.perf_counter()
+        system = with_more_to_remember(system, contents, place / "memory")
+        seconds += time.perf_counter() - started
+        tokens = sum(len(system.generator.tokenizer(text)["input_ids"]) for text in contents)
+        flops += matrices_of(system.generator.model).forward(tokens)
     return seat.on(replace(system, index=index)), seconds, flops
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from ftkit.compare.foils import spread
 from ftkit.compare.from_answers import style_of
-from ftkit.compare.seat import Seat
 from ftkit.compare.sheet import Sheet, mean_of
 from ftkit.evaluate.metrics import squad_words
 from ftkit.rag.blame import is_right
+from ftkit.rag.cited import CitedAnswer
 from ftkit.rag.figures import cluster_of
 from ftkit.rag.questions import AskedQuestion
 
@@ -28,13 +29,20 @@ WORDINGS = (
 )
 
 
+class Answers(Protocol):
+    """Whatever answers questions."""
+
+    def answers(self, asked: Sequence[AskedQuestion]) -> list[CitedAnswer]:
+        """An answer each."""
+
+
 def worded(question: str) -> list[str]:
     """A question in eight wordings, the first of which is its own."""
     bare = question.strip().rstrip("?.!").rstrip()
     return [wording.format(question=question.strip(), bare=bare) for wording in WORDINGS]
 
 
-def measure_wordings(seat: Seat, questions: Sequence[AskedQuestion], count: int) -> Sheet:
+def measure_wordings(seat: Answers, questions: Sequence[AskedQuestion], count: int) -> Sheet:
     """Ask some questions in eight wordings.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,19 @@ class Cost:
 
 
 NOTHING = Cost(flops=0.0, seconds=0.0, steps=0, parameters=0, peak_memory_bytes=0, shipped_bytes=0)
+
+
+def total_cost(costs: Sequence[Cost]) -> Cost:
+    """Of several trainings; of memory the most."""
+    flops = [one.flops for one in costs]
+    return Cost(
+        flops=None if None in flops else sum(one for one in flops if one is not None),
+        seconds=sum(one.seconds for one in costs),
+        steps=sum(one.steps for one in costs),
+        parameters=sum(one.parameters for one in costs),
+        peak_memory_bytes=max(one.peak_memory_bytes for one in costs),
+        shipped_bytes=sum(one.shipped_bytes for one in costs),
+    )
 
 
 def read_cost(folder: Path) -> Cost:

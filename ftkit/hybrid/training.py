@@ -20,6 +20,7 @@ from ftkit.hybrid.judging import (
 from ftkit.hybrid.logistic import fit_logistic
 from ftkit.hybrid.router import Router, question_features, save_router
 from ftkit.notices import log
+from ftkit.rag.encoder import Encoder
 from ftkit.rag.questions import AskedQuestion, document_groups
 from ftkit.recipe.hybrid import RouterSection
 
@@ -32,7 +33,7 @@ def train_router(course: Course) -> dict[str, Any]:
     """
     outcomes = course.outcomes(course.train)
     held = course.outcomes(course.held) if course.held else None
-    router, facts = learn_router(course, outcomes)
+    router, facts = learn_router(outcomes, course.train, course.encoder, course.recipe.router)
     save_router(router, course.folder)
     facts["validation"] = None
     if held is not None:
@@ -43,11 +44,19 @@ def train_router(course: Course) -> dict[str, Any]:
     return facts
 
 
-def learn_router(course: Course, outcomes: Outcomes) -> tuple[Router, dict[str, Any]]:
-    """Fit the classifier on all dev questions, and say by others than it learnt from what it is worth."""
-    settings: RouterSection = course.recipe.router
-    names, groups = list(outcomes), document_groups(course.train)
-    features, labels = question_features(course.encoder, _texts(course.train)), winners(outcomes)
+def learn_router(
+    outcomes: Outcomes, asked: Sequence[AskedQuestion], encoder: Encoder, settings: RouterSection
+) -> tuple[Router, dict[str, Any]]:
+    """Fit the classifier on all dev questions, and say by others than it learnt from what it is worth.
+
+    Args:
+        outcomes: Of each member.
+        asked: The dev questions, about two documents at least.
+        encoder: Whose vectors the router reads.
+        settings: Of the classifier.
+    """
+    names, groups = list(outcomes), document_groups(asked)
+    features, labels = question_features(encoder, _texts(asked)), winners(outcomes)
     chosen = cross_validated(features, labels, groups, classes=len(names), folds=settings.folds, l2=settings.l2)
     best = best_member(outcomes)
     standing = standing_of(outcomes, [names[number] for number in chosen], best, groups)
@@ -56,7 +65,7 @@ def learn_router(course: Course, outcomes: Outcomes) -> tuple[Router, dict[str, 
         model=fit_logistic(features, labels, classes=len(names), l2=settings.l2),
         promoted=standing.beats_best,
         best=best,
-        encoder_sha256=course.encoder.found.sha256,
+        encoder_sha256=encoder.found.sha256,
     )
     facts = {
         "promoted": router.promoted,

@@ -2,7 +2,7 @@
 
 from ftkit.recipe.advise import AdviseSpec
 from ftkit.recipe.compare import CompareSpec, SystemSection
-from ftkit.recipe.comparing import ClaimSection, ContrastSection, MeasureSection, StagedSection
+from ftkit.recipe.comparing import ClaimSection, CombinationSection, ContrastSection, MeasureSection, StagedSection
 from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_digest
 from ftkit.recipe.evaluating import EvaluateSection
 from ftkit.recipe.hybrid import HybridRecipe, MemberSection
@@ -47,6 +47,7 @@ __all__ = [
     "AdapterSettings",
     "AdviseSpec",
     "ClaimSection",
+    "CombinationSection",
     "CompareSpec",
     "ContrastSection",
     "DataSection",

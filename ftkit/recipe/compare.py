@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ftkit.recipe.base import ClashError, Section
-from ftkit.recipe.comparing import ClaimSection, ContrastSection, MeasureSection, StagedSection
+from ftkit.recipe.comparing import ClaimSection, CombinationSection, ContrastSection, MeasureSection, StagedSection
 from ftkit.recipe.rag import (
     STAGES,
     AnswerSection,
@@ -61,8 +61,14 @@ class SystemSection(Section):
     passages: int | None = Field(default=None, ge=1, description="Passages given, instead of reader.passages.")
     hops: Literal[1, 2] | None = Field(default=None, description="Searches for a question, instead of answer.hops.")
 
+    combines: CombinationSection | None = Field(
+        default=None, description="Other systems of this comparison as one; it has no other key then."
+    )
+
     @model_validator(mode="after")
     def _parts_fit(self) -> SystemSection:
+        if self.combines is not None and (more := self.model_fields_set - {"combines"}):
+            raise ClashError("a combination is what its systems are", (sorted(more)[0],))
         if self.retrieval == "none" and self.stages:
             raise ClashError("stages need passages; without retrieval a system has learns", ("stages",))
         if self.stages and self.learns:
@@ -77,7 +83,7 @@ class SystemSection(Section):
 
     @property
     def trains(self) -> bool:
-        """Whether anything learns."""
+        """Whether anything of its own learns."""
         return bool(self.stages or self.learns)
 
 
@@ -208,6 +214,27 @@ class CompareSpec(Section):
         reference = None if self.equal_flops is None else self.systems.get(self.equal_flops)
         if self.equal_flops is not None and (reference is None or "reader" not in reference.stages):
             raise ClashError(f"{self.equal_flops!r} is no system with the stage reader", ("equal_flops",))
+        return self
+
+    @model_validator(mode="after")
+    def _combinations_are_of_systems(self) -> CompareSpec:
+        for name, system in self.systems.items():
+            if (combined := system.combines) is None:
+                continue
+            place = ("systems", name, "combines", "of")
+            for one in combined.of:
+                if one not in self.systems or self.systems[one].combines is not None:
+                    plain = ", ".join(other for other, found in self.systems.items() if found.combines is None)
+                    raise ClashError(f"{one!r} is no system that can be combined; there are {plain}", place)
+            if combined.kind == "mixture":
+                tuned, reader = (self.systems[one] for one in combined.of)
+                if tuned.retrieval != "none" or reader.retrieval == "none":
+                    raise ClashError("a mixture is of one without retrieval and one with it, in this order", place)
+            if not self.data.validation:
+                raise ClashError(
+                    f"{name} is chosen by questions that are held back, and there are none: write a share or a file",
+                    ("data", "validation"),
+                )
         return self
 
     @model_validator(mode="after")

@@ -144,6 +144,35 @@ class ContrastSection(Section):
         )
 
 
+class CombinationSection(Section):
+    """Other systems, answering as one. What decides between them is learnt from the held-back questions."""
+
+    kind: Literal["router", "mixture", "memory"] = Field(
+        description="router: each question goes to one of them. mixture: next-token probabilities of a tuned model, "
+        "without passages, and of a reader, a passage at a time. memory: a model beside which counts what came next "
+        "in the passages and training answers (kNN-LM)."
+    )
+    of: tuple[str, ...] = Field(
+        min_length=1, description="Systems: of a router any, of a mixture [TUNED, READER], of a memory [MODEL]."
+    )
+    neighbours: int = Field(default=64, ge=1, description="Remembered places that count for a token.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("of"), (list, str)):
+            return value | {"of": (value["of"],) if isinstance(value["of"], str) else tuple(value["of"])}
+        return value
+
+    @model_validator(mode="after")
+    def _as_many_as_it_takes(self) -> CombinationSection:
+        count, wanted = len(self.of), {"router": "two at least", "mixture": "two", "memory": "one"}[self.kind]
+        fits = {"router": count > 1, "mixture": count == 2, "memory": count == 1}[self.kind]
+        if not fits or len(set(self.of)) < count:
+            raise ClashError(f"a {self.kind} is of {wanted}, each once", ("of",))
+        return self
+
+
 class ClaimSection(ContrastSection):
     """Something that is said of methods, as a contrast that can be lost."""
 
