@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ftkit.api import Run, check, open_run, resume, run, selftest
     from ftkit.compare.run import compare as run_compare
     from ftkit.errors import FtkitError
+    from ftkit.improve.run import improve as run_improve
     from ftkit.methods import load_adapter
     from ftkit.pipeline.bundling import Packing, unbundle
     from ftkit.pipeline.combining import Combined, combine
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         AdviseSpec,
         CompareSpec,
         FullRecipe,
+        ImproveSpec,
         LoRARecipe,
         PrefixRecipe,
         PromptRecipe,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         Recipe,
         load_advise_spec,
         load_compare_spec,
+        load_improve_spec,
         load_rag_recipe,
         load_recipe,
     )
@@ -97,18 +100,22 @@ _HOMES = {
     "CompareSpec": "ftkit.recipe",
     "load_compare_spec": "ftkit.recipe",
     "run_compare": "ftkit.compare.run:compare",
+    "ImproveSpec": "ftkit.recipe",
+    "load_improve_spec": "ftkit.recipe",
+    "run_improve": "ftkit.improve.run:improve",
     "AdviseSpec": "ftkit.recipe",
     "load_advise_spec": "ftkit.recipe",
     "get_advice": "ftkit.advise.advice:advise",
 }
 
 __all__ = [
-    "AdapterRecipe", "AdviseSpec", "Combined", "CompareSpec", "DataView", "FtkitError", "FullRecipe", "LoRARecipe",
+    "AdapterRecipe", "AdviseSpec", "Combined", "CompareSpec", "DataView", "FtkitError", "FullRecipe", "ImproveSpec",
+    "LoRARecipe",
     "Packing", "PrefixRecipe", "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe", "Run", "Selftest",
     "Target", "bundle", "check", "check_rag", "closed_world", "combine", "export_rag", "get_advice",
-    "index_documents", "load_adapter", "load_advise_spec", "load_compare_spec", "load_rag_recipe", "load_recipe",
-    "open_data",
-    "open_rag", "open_run", "open_target", "push", "resume", "resume_rag", "run", "run_compare", "run_rag",
+    "index_documents", "load_adapter", "load_advise_spec", "load_compare_spec", "load_improve_spec",
+    "load_rag_recipe", "load_recipe", "open_data", "open_rag", "open_run", "open_target", "push", "resume",
+    "resume_rag", "run", "run_compare", "run_improve", "run_rag",
     "selftest", "unbundle", "verify", "verify_endpoint",
 ]  # fmt: skip
 

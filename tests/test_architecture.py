@@ -24,8 +24,9 @@ FLOORS = {
     "pipeline": 5, "tune": 5,
     "rag": 6,
     "compare": 7,
-    "serve": 8, "advise": 8,
-    "cli": 9,
+    "improve": 8,
+    "serve": 9, "advise": 9,
+    "cli": 10,
 }  # fmt: skip
 # The public names and `python -m ftkit`: they stand apart and only pass on what is below.
 APART = {"", "__main__", "api"}
@@ -35,8 +36,8 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 # Inside a package a file imports only the files listed before it.
 ORDER = {
     "recipe": [
-        "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "compare", "advise",
-        "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
+        "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "compare", "improve",
+        "advise", "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
     ],
     "data": [
         "sample", "example", "private", "lint", "stats", "lint_dataset", "show",
@@ -96,8 +97,15 @@ ORDER = {
         "workload", "arms", "work", "plan", "checking", "training", "asking", "figures", "contrasts", "document",
         "page", "run", "",
     ],
+    "improve": [
+        "log", "keys", "frozen", "filtering", "identity", "asking", "gate", "promotion", "rounds", "tuning",
+        "checking", "run", "",
+    ],
     "advise": ["options", "rules", "literature", "evidence", "ranking", "advice", "asking", "page", ""],
-    "serve": ["names", "listen", "wire", "cited", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
+    "serve": [
+        "names", "listen", "wire", "cited", "documents", "journal", "desk", "gate", "app", "own", "engines", "child",
+        "",
+    ],
 }  # fmt: skip
 
 LONG_FILES: dict[str, str] = {

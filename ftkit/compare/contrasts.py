@@ -83,7 +83,7 @@ def _contrast(a: Standing, b: Standing, metric: str) -> Contrast:
     difference = values_of({metric: figure}, a.questions)[metric]
     drawn = draws_of({metric: figure}, a.clusters)[metric]
     drawn = drawn[~np.isnan(drawn)]
-    test, p = "bootstrap", _two_sided(drawn)
+    test, p = "bootstrap", two_sided(drawn)
     if metric == "exact_match" and len(a.evaluations) == len(b.evaluations) == 1:
         test, p = "mcnemar", mcnemar(a.right(), b.right())
     low, high = (float(one) for one in np.percentile(drawn, [2.5, 97.5])) if len(drawn) else (None, None)
@@ -92,7 +92,7 @@ def _contrast(a: Standing, b: Standing, metric: str) -> Contrast:
     )
 
 
-def _two_sided(drawn: Floats) -> float | None:
+def two_sided(drawn: Floats) -> float | None:
     """Twice the share of resamples on the other side of zero; never less than their number can tell."""
     if not len(drawn):
         return None

@@ -4,12 +4,14 @@ from ftkit.recipe.advise import AdviseSpec
 from ftkit.recipe.compare import CompareSpec, ContrastSection, SystemSection
 from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_digest
 from ftkit.recipe.evaluating import EvaluateSection
+from ftkit.recipe.improve import ImproveSpec
 from ftkit.recipe.load import (
     dump_recipe,
     json_schema,
     kind_of,
     load_advise_spec,
     load_compare_spec,
+    load_improve_spec,
     load_rag_recipe,
     load_recipe,
     recipe_error,
@@ -50,6 +52,7 @@ __all__ = [
     "ExportSection",
     "FullRecipe",
     "FullSettings",
+    "ImproveSpec",
     "LoRARecipe",
     "LoRASettings",
     "MethodSettings",
@@ -74,6 +77,7 @@ __all__ = [
     "kind_of",
     "load_advise_spec",
     "load_compare_spec",
+    "load_improve_spec",
     "load_rag_recipe",
     "load_recipe",
     "recipe_differences",

@@ -9,12 +9,15 @@ from typing import Any
 
 import uvicorn
 
+from ftkit.improve.identity import digest_of
 from ftkit.notices import log
 from ftkit.pipeline.adapters import open_targets
 from ftkit.rag.answering import RagSystem
 from ftkit.rag.exported import is_rag_export
 from ftkit.rag.opening import is_rag_place, open_system
+from ftkit.rag.threshold import generator_sha256
 from ftkit.serve.app import build_app
+from ftkit.serve.journal import Journal
 from ftkit.serve.listen import BACKLOG, Address
 
 # For an answer under way when the server is told to end; then it is cut off.
@@ -22,7 +25,14 @@ GRACE_S = 5
 INTERRUPTED = 130
 
 
-def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *, ready: Callable[[], None]) -> int:
+def run_own(
+    names: Mapping[str, str],
+    address: Address,
+    bound: socket.socket,
+    *,
+    ready: Callable[[], None],
+    log_file: Path | None = None,
+) -> int:
     """Load the models and answer until a signal ends it.
 
     Args:
@@ -30,6 +40,7 @@ def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *,
         address: Whose key is asked for.
         bound: A socket that has the port.
         ready: Called once, when requests are answered.
+        log_file: Where chats are logged; None for nowhere.
 
     Returns:
         The exit code.
@@ -37,7 +48,12 @@ def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *,
     systems = {name: open_live(place) for name, place in names.items() if is_rag_place(place)}
     others = {name: place for name, place in names.items() if name not in systems}
     targets = open_targets(others) if others else {}
-    app = build_app(targets, systems=systems, key=address.key, is_private=address.is_private)
+    journal = None
+    if log_file is not None:
+        digests = {name: digest_of(place) for name, place in others.items()}
+        digests |= {name: generator_sha256(system.generator) for name, system in systems.items()}
+        journal = Journal(log_file, digests)
+    app = build_app(targets, systems=systems, key=address.key, is_private=address.is_private, journal=journal)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, backlog=BACKLOG, lifespan="on"
     )  # fmt: skip
