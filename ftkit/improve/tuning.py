@@ -6,6 +6,7 @@ what was withdrawn is gone from the next candidate, and a round can be repeated 
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,21 @@ def base_of(spec: ImproveSpec) -> ModelSection:
     if RunFolder(folder).is_run():
         return RunFolder(folder).recipe().model
     if (folder / MANIFEST).is_file():
-        manifest = read_manifest(folder)
-        try:
-            found = find_export_base(folder, manifest)
-        except ModelError:
-            found = None
-        if found is None or found.sha256 != manifest.base["sha256"]:
-            raise ModelError(
-                f"{folder}: its base model {manifest.base['name']} is not here", fix="Name it: model: FOLDER."
-            )
-        return ModelSection(path=str(found.folder))
+        return _base_of_export(folder)
     return ModelSection(path=spec.current)
+
+
+def _base_of_export(folder: Path) -> ModelSection:
+    """What an export was tuned from; of one that stands in its run the run knows."""
+    manifest = read_manifest(folder)
+    run = RunFolder(folder.resolve().parents[1])
+    if run.is_run():
+        return run.recipe().model
+    with contextlib.suppress(ModelError):
+        found = find_export_base(folder, manifest)
+        if found.sha256 == manifest.base["sha256"]:
+            return ModelSection(path=str(found.folder))
+    raise ModelError(f"{folder}: its base model {manifest.base['name']} is not here", fix="Name it: model: FOLDER.")
 
 
 def candidate_recipe(spec: ImproveSpec, base: ModelSection, rows: Path, test: Path, output: Path) -> Recipe:

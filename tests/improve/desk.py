@@ -1,7 +1,7 @@
 """A task that a tiny model learns in seconds: which desk a customer's complaint belongs to.
 
-The thing that is complained of decides the desk, and the number and the words around it are noise. So what was learnt of
-some complaints holds for others, and how well a model has learnt is read off questions that it never saw.
+The thing that is complained of decides the desk, and the number and the words around it are noise. So what was learnt
+of some complaints holds for others, and how well a model has learnt is read off questions that it never saw.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.evaluate.generation import Answer
-from ftkit.recipe import ImproveSpec, LoRARecipe
+from ftkit.recipe import FullRecipe, ImproveSpec
 from ftkit.serve.journal import Journal, Remark, Said
 
 DESKS = {"lamp": "light", "sofa": "seat", "oven": "heat", "fridge": "cold", "radio": "sound", "shelf": "wood"}
 WORDS = ("is broken", "came late", "was lost", "does not fit")
-TRAIN = {"learning_rate": 2e-2, "batch_size": 16, "max_steps": 60, "epochs": 1000, "warmup": 0.0}
+TRAIN = {"learning_rate": 1e-2, "batch_size": 16, "max_steps": 110, "epochs": 1000}
+TUNE = {"recipe": "full", "train": TRAIN, "data": {"near_duplicates": False}}
 
 
 def complaint(number: int) -> tuple[str, str]:
@@ -47,7 +48,9 @@ def write_clean(path: Path, numbers: range) -> Path:
     return path
 
 
-def exchange(journal: Journal, name: str, asked: Any, answer: str, *, consent: bool = True, reason: Any = "stop") -> None:
+def exchange(
+    journal: Journal, name: str, asked: Any, answer: str, *, consent: bool = True, reason: Any = "stop"
+) -> None:
     """What a server writes after an answer."""
     messages = ({"role": "user", "content": asked},) if isinstance(asked, str) else tuple(asked)
     said = Said(name="desk", consent=consent, messages=messages, tools=())
@@ -84,19 +87,21 @@ def plant(path: Path, numbers: range, *, share_wrong: float = 0.0) -> Path:
     return path
 
 
-def tuned(base: Path, folder: Path, *, steps: int) -> LoRARecipe:
+def tuned(base: Path, folder: Path, *, steps: int) -> FullRecipe:
     """The recipe of what is in service at the beginning: right data, few steps."""
-    return LoRARecipe.model_validate({
+    return FullRecipe.model_validate({
         "model": str(base),
-        "data": {"train": str(write_clean(folder / "former.jsonl", range(10_000, 10_300))), "validation": None},
-        "method": {"rank": 8}, "train": TRAIN | {"max_steps": steps},
-        "evaluate": {"samples": 0, "metrics": ()}, "export": ("adapter",), "output": str(folder / "current"),
+        "data": {
+            "train": str(write_clean(folder / "former.jsonl", range(10_000, 10_300))), "validation": None,
+            "near_duplicates": False,
+        },
+        "train": TRAIN | {"max_steps": steps}, "evaluate": {"samples": 0, "metrics": ()}, "export": ("merged",),
+        "output": str(folder / "current"),
     })  # fmt: skip
 
 
 def make_spec(log: Path, current: Path | str, test: Path, output: Path, **changes: Any) -> ImproveSpec:
     values = {
-        "log": str(log), "current": str(current), "test": str(test), "output": str(output),
-        "tune": {"recipe": "lora", "method": {"rank": 8}, "train": TRAIN},
+        "log": str(log), "current": str(current), "test": str(test), "output": str(output), "tune": TUNE,
     }  # fmt: skip
     return ImproveSpec.model_validate(values | changes)
