@@ -98,8 +98,8 @@ ORDER = {
         "page", "run", "",
     ],
     "improve": [
-        "log", "keys", "frozen", "filtering", "identity", "asking", "gate", "promotion", "rounds", "tuning",
-        "checking", "run", "",
+        "log", "keys", "frozen", "filtering", "trainable", "identity", "asking", "gate", "promotion", "rounds",
+        "tuning", "checking", "run", "",
     ],
     "advise": ["options", "rules", "literature", "evidence", "ranking", "advice", "asking", "page", ""],
     "serve": [

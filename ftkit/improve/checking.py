@@ -10,6 +10,7 @@ from ftkit.improve.filtering import filter_log
 from ftkit.improve.frozen import read_frozen
 from ftkit.improve.identity import digest_of
 from ftkit.improve.log import read_log
+from ftkit.improve.trainable import Trainable
 from ftkit.improve.tuning import base_of, candidate_recipe
 from ftkit.models.find import find_base
 from ftkit.recipe import ImproveSpec
@@ -28,7 +29,7 @@ def check_improve(spec: ImproveSpec) -> dict[str, Any]:
     frozen, base = read_frozen(spec.test), base_of(spec)
     candidate_recipe(spec, base, Path("log"), Path("test"), Path("run"))
     found = find_base(base.path, base.revision)
-    facts = filter_log(read_log(spec.log), frozen).to_dict()
+    facts = filter_log(read_log(spec.log), frozen, Trainable(base, spec.tune.data)).to_dict()
     warnings = []
     if facts["kept"] < spec.fewest:
         warnings.append(f"{facts['kept']} rows are left of the log; a round begins with {spec.fewest}")

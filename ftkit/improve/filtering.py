@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ftkit.rag.reader import is_refusal
 
 ROWS, REPORT, ACCOUNT = "messages.jsonl", "filter.json", "rows.jsonl"
 KEPT = "kept"
+CanTrain = Callable[[Mapping[str, Any]], bool]
 # In the order in which they are looked for: a row has the first that holds.
 REASONS = (
     "repeated id",
@@ -32,6 +33,7 @@ REASONS = (
     "refusal",
     "cut off",
     "no answer",
+    "cannot be trained on",
     "secret or personal data",
     "in the frozen test",
     "near the frozen test",
@@ -114,18 +116,19 @@ class Filtered:
         write_json(folder / REPORT, self.to_dict())
 
 
-def filter_log(log: Log, frozen: Frozen) -> Filtered:
+def filter_log(log: Log, frozen: Frozen, can_train: CanTrain) -> Filtered:
     """Choose what may and should be learnt from.
 
     Args:
         log: As read.
         frozen: No row may hold one of its questions, in whatever turn.
+        can_train: Whether chat data can be trained on; see `ftkit.improve.trainable`.
     """
     test = Known(one.asked for one in frozen.questions)
     outcomes: list[str] = []
     seen: set[str] = set()
     for one in log.exchanges:
-        outcomes.append("repeated id" if one.id in seen else _reason(one, test) or KEPT)
+        outcomes.append("repeated id" if one.id in seen else _reason(one, test, can_train) or KEPT)
         seen.add(one.id)
     # What is judged by other rows: only by those that are left, each step on what the former left.
     for reason, finds in (
@@ -148,7 +151,7 @@ def _row(one: Exchange) -> Row:
     return Row(exchange=one, answer=one.answer if one.correction is None else one.correction)
 
 
-def _reason(one: Exchange, test: Known) -> str | None:
+def _reason(one: Exchange, test: Known, can_train: CanTrain) -> str | None:
     """Why a row is left out, as far as it alone says; None for not at all."""
     row, corrected = _row(one), one.correction is not None
     checks: tuple[tuple[str, Callable[[], bool]], ...] = (
@@ -162,6 +165,7 @@ def _reason(one: Exchange, test: Known) -> str | None:
         ),
         ("cut off", lambda: one.finish_reason == "length" and not corrected),
         ("no answer", lambda: not row.answer.strip() or not user_text(one.messages).strip()),
+        ("cannot be trained on", lambda: not can_train(row.values)),
         ("secret or personal data", lambda: bool(find_private(row.text, row.text.encode("utf-8", "replace")))),
     )
     for reason, holds in checks:

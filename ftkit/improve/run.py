@@ -24,6 +24,7 @@ from ftkit.improve.identity import digest_of
 from ftkit.improve.log import Log, read_log
 from ftkit.improve.promotion import Promotions, Service
 from ftkit.improve.rounds import ROUNDS, Round, begin_round, rounds_of
+from ftkit.improve.trainable import Trainable
 from ftkit.improve.tuning import base_of, base_sha256, candidate_recipe, train
 from ftkit.notices import log, show_notices
 from ftkit.recipe import ImproveSpec, ModelSection, Recipe, decisive_values, dump_recipe
@@ -52,7 +53,7 @@ def improve(spec: ImproveSpec, *, quiet: bool = False) -> dict[str, Any]:
     folder = Path(spec.output or "")
     _require_ours(folder)
     frozen, base = read_frozen(spec.test), base_of(spec)
-    found = read_log(spec.log)
+    found, can_train = read_log(spec.log), Trainable(base, spec.tune.data)
     with folder_lock(folder):
         remove_partials(folder / ROUNDS)
         test = hold_frozen(spec, folder, frozen)
@@ -61,7 +62,7 @@ def improve(spec: ImproveSpec, *, quiet: bool = False) -> dict[str, Any]:
         promotions.begin(spec.current, digest_of(spec.current))
         key = _key(candidate_recipe(spec, base, folder / "rows", test, folder), base, spec)
         unfinished = _unfinished(folder, key, found)
-        filtered = filter_log(found, frozen)
+        filtered = filter_log(found, frozen, can_train)
         facts = filtered.to_dict() | {"withdrawn_in_service": _withdrawn_in_service(folder, promotions, found)}
         if unfinished is None:
             done = [one for one in rounds_of(folder) if (one.key, one.sha256) == (key, filtered.sha256) and one.gate]

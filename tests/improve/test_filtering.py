@@ -11,6 +11,9 @@ from ftkit.improve.filtering import KEPT, REASONS, filter_log
 from ftkit.improve.frozen import FEWEST_QUESTIONS, read_frozen
 from ftkit.improve.keys import Known
 from ftkit.improve.log import read_log
+from ftkit.improve.trainable import Trainable
+from ftkit.recipe import ModelSection
+from ftkit.recipe.improve import FormerData
 from tests.improve.desk import complaint, exchange, open_journal, rate, withdraw, write_test
 
 TESTED = "Which of the two garden doors behind the old mill must be painted before the winter begins?"
@@ -30,8 +33,17 @@ def journal(tmp_path):
     return open_journal(tmp_path / "log.jsonl")
 
 
+@pytest.fixture(autouse=True)
+def can_train(tiny_llama, monkeypatch):
+    """What the tiny model can be trained on."""
+    monkeypatch.setattr(f"{__name__}.CAN_TRAIN", Trainable(ModelSection(path=str(tiny_llama)), FormerData()))
+
+
+CAN_TRAIN = None
+
+
 def outcomes(tmp_path, frozen):
-    filtered = filter_log(read_log([tmp_path / "log.jsonl"]), frozen)
+    filtered = filter_log(read_log([tmp_path / "log.jsonl"]), frozen, CAN_TRAIN)
     names = [one.id for one in filtered.log.exchanges]
     return dict(zip(names, filtered.outcomes, strict=True)), filtered
 
@@ -49,6 +61,8 @@ def one_of_each(journal):
     exchange(journal, "refusal", complaint(105)[0], "I don't know.")
     exchange(journal, "cut off", *complaint(106), reason="length")
     exchange(journal, "no answer", complaint(107)[0], " ")
+    exchange(journal, "cannot be trained on", complaint(109)[0], "light")
+    rate(journal, "cannot be trained on", "down", "light<|im_end|>")
     exchange(journal, "secret or personal data", "Write to anna.huber@firma.de about my lamp", "light")
     exchange(journal, "in the frozen test", complaint(3)[0].upper() + " !", complaint(3)[1])
     exchange(journal, "near the frozen test", NEARLY, "the left one")
@@ -88,8 +102,8 @@ def test_the_counts_sum_to_the_rows_and_every_id_is_written_down(tmp_path, froze
     counts = json.loads((tmp_path / "dataset" / "filter.json").read_text())
     account = [json.loads(line) for line in (tmp_path / "dataset" / "rows.jsonl").read_text().splitlines()]
     rows = (tmp_path / "dataset" / "messages.jsonl").read_text().splitlines()
-    assert counts["kept"] + sum(counts["dropped"].values()) == counts["rows"] == len(account) == 32
-    assert counts["dropped"]["repeated id"] == 16
+    assert counts["kept"] + sum(counts["dropped"].values()) == counts["rows"] == len(account) == 34
+    assert counts["dropped"]["repeated id"] == 17
     assert counts["kept"] == len(rows) == 2
 
 

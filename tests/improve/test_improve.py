@@ -101,7 +101,7 @@ def test_nothing_of_the_frozen_test_is_learnt_from(promoted):
     assert document["data"]["dropped"]["near the frozen test"] == 5
     assert not any(f'{question}"' in rows or f"{question}." in rows for question in questions)
     report = json.loads((folder / "rounds/0001/run/data_report.json").read_text())
-    assert report["leaks"]["count"] == 0
+    assert report["leaks"] == 0
 
 
 def test_words_without_consent_reach_no_file(promoted):

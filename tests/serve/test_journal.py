@@ -152,7 +152,8 @@ def test_feedback_that_cannot_be_taken_is_refused(server, log):
         404: [{"id": "chatcmpl-0", "rating": "up"}],
         400: [
             {"id": agreed}, {"rating": "up"}, {"id": agreed, "rating": "good"},
-            {"id": agreed, "rating": "up", "x": 1}, {"id": agreed, "rating": "up", "correction": 3}, {"id": agreed, "withdraw": "yes"},
+            {"id": agreed, "rating": "up", "x": 1}, {"id": agreed, "rating": "up", "correction": 3},
+            {"id": agreed, "withdraw": "yes"},
             {"id": agreed, "withdraw": True, "rating": "up"}, {"id": agreed, "correction": "without a rating"},
         ],
         409: [{"id": silent, "rating": "down", "correction": "words of the same person"}],
