@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ftkit.hybrid.proving import verify
     from ftkit.hybrid.router import RouterSystem
     from ftkit.hybrid.run import resume_hybrid, run_hybrid
+    from ftkit.improve.run import improve as run_improve
     from ftkit.methods import load_adapter
     from ftkit.pipeline.bundling import Packing, unbundle
     from ftkit.pipeline.combining import Combined, combine
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         CompareSpec,
         FullRecipe,
         HybridRecipe,
+        ImproveSpec,
         LoRARecipe,
         PrefixRecipe,
         PromptRecipe,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
         load_advise_spec,
         load_compare_spec,
         load_hybrid_recipe,
+        load_improve_spec,
         load_rag_recipe,
         load_recipe,
     )
@@ -113,6 +116,9 @@ _HOMES = {
     "CompareSpec": "ftkit.recipe",
     "load_compare_spec": "ftkit.recipe",
     "run_compare": "ftkit.compare.run:compare",
+    "ImproveSpec": "ftkit.recipe",
+    "load_improve_spec": "ftkit.recipe",
+    "run_improve": "ftkit.improve.run:improve",
     "AdviseSpec": "ftkit.recipe",
     "load_advise_spec": "ftkit.recipe",
     "get_advice": "ftkit.advise.advice:advise",
@@ -120,12 +126,13 @@ _HOMES = {
 
 __all__ = [
     "AdapterRecipe", "AdviseSpec", "Combined", "CompareSpec", "DataView", "FtkitError", "FullRecipe", "HybridRecipe",
-    "LoRARecipe", "Packing", "PrefixRecipe", "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem", "Recipe",
-    "RouterSystem", "Run", "Selftest", "Target", "bundle", "check", "check_hybrid", "check_rag", "closed_world",
-    "combine", "export_hybrid", "export_rag", "get_advice", "index_documents", "load_adapter", "load_advise_spec",
-    "load_compare_spec", "load_hybrid_recipe", "load_rag_recipe", "load_recipe", "open_data", "open_hybrid",
-    "open_rag", "open_run", "open_target", "push", "resume", "resume_hybrid", "resume_rag", "run", "run_compare",
-    "run_hybrid", "run_rag", "selftest", "unbundle", "verify", "verify_endpoint",
+    "ImproveSpec", "LoRARecipe", "Packing", "PrefixRecipe", "PromptRecipe", "QLoRARecipe", "RagRecipe", "RagSystem",
+    "Recipe", "RouterSystem", "Run", "Selftest", "Target", "bundle", "check", "check_hybrid", "check_rag",
+    "closed_world", "combine", "export_hybrid", "export_rag", "get_advice", "index_documents", "load_adapter",
+    "load_advise_spec", "load_compare_spec", "load_hybrid_recipe", "load_improve_spec", "load_rag_recipe",
+    "load_recipe", "open_data", "open_hybrid", "open_rag", "open_run", "open_target", "push", "resume",
+    "resume_hybrid", "resume_rag", "run", "run_compare", "run_hybrid", "run_improve", "run_rag", "selftest",
+    "unbundle", "verify", "verify_endpoint",
 ]  # fmt: skip
 
 

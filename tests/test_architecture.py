@@ -25,8 +25,9 @@ FLOORS = {
     "rag": 6,
     "hybrid": 7,
     "compare": 8,
-    "serve": 9, "advise": 9,
-    "cli": 10,
+    "improve": 9,
+    "serve": 10, "advise": 10,
+    "cli": 11,
 }  # fmt: skip
 # The public names and `python -m ftkit`: they stand apart and only pass on what is below.
 APART = {"", "__main__", "api"}
@@ -37,7 +38,7 @@ GROUND = ["errors", "units", "nearest", "json_lines", "machine", "notices", "cac
 ORDER = {
     "recipe": [
         "base", "rows", "sections", "evaluating", "methods", "lora_family", "recipes", "rag", "comparing", "compare",
-        "hybrid",
+        "hybrid", "improve",
         "advise", "facts", "digest", "yaml12", "overrides", "anchor", "load", "shipped", "",
     ],
     "data": [
@@ -108,8 +109,15 @@ ORDER = {
         "figures", "contrasts", "claims", "staged", "lifecycle", "document", "page_parts", "page", "run",
         "",
     ],
+    "improve": [
+        "log", "keys", "frozen", "filtering", "trainable", "identity", "asking", "gate", "promotion", "rounds",
+        "tuning", "checking", "run", "",
+    ],
     "advise": ["options", "rules", "literature", "evidence", "ranking", "advice", "asking", "page", ""],
-    "serve": ["names", "listen", "wire", "cited", "documents", "desk", "gate", "app", "own", "engines", "child", ""],
+    "serve": [
+        "names", "listen", "wire", "cited", "documents", "journal", "desk", "gate", "app", "own", "engines", "child",
+        "",
+    ],
 }  # fmt: skip
 
 LONG_FILES: dict[str, str] = {

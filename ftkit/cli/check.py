@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ftkit.cli.check_output import print_compare, print_hybrid, print_rag
+from ftkit.cli.check_output import print_compare, print_hybrid, print_improve, print_rag
 from ftkit.cli.output import Json, Overrides, Quiet, print_json
 from ftkit.notices import show_notices
 from ftkit.recipe import (
@@ -18,6 +18,7 @@ from ftkit.recipe import (
     kind_of,
     load_compare_spec,
     load_hybrid_recipe,
+    load_improve_spec,
     load_rag_recipe,
     load_recipe,
 )
@@ -32,7 +33,8 @@ def check(
 ) -> None:
     """Check recipe, data, masks, tokens, memory and disk; nothing is trained.
 
-    Also of recipe: rag (documents, questions, readings, steps of each stretch), recipe: compare and recipe: hybrid.
+    Also of recipe: rag (documents, questions, readings, steps of each stretch), recipe: compare, recipe: hybrid, and
+    recipe: improve (what is left of the log, and why the rest is not).
     """
     path, changes = find_recipe(recipe), overrides or []
     show_notices(quiet=quiet)
@@ -76,10 +78,18 @@ def _check_hybrid(path: Path, overrides: list[str]) -> dict[str, Any]:
     return check_hybrid(loaded)
 
 
+def _check_improve(path: Path, overrides: list[str]) -> dict[str, Any]:
+    loaded = load_improve_spec(path, overrides)
+    from ftkit.improve.checking import check_improve
+
+    return check_improve(loaded)
+
+
 _WAYS: dict[str | None, tuple[Callable[[Path, list[str]], dict[str, Any]], Callable[[dict[str, Any]], None]]] = {
     "rag": (_check_rag, print_rag),
     "compare": (_check_compare, print_compare),
     "hybrid": (_check_hybrid, print_hybrid),
+    "improve": (_check_improve, print_improve),
 }
 
 

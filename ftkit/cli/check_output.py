@@ -56,6 +56,20 @@ def print_hybrid(found: dict[str, Any]) -> None:
     _print(lines, found["warnings"])
 
 
+def print_improve(found: dict[str, Any]) -> None:
+    """Of ``recipe: improve``."""
+    data, gate = found["data"], found["gate"]
+    lines = [
+        f"model     {found['model']['name']}  SHA-256 {found['model']['sha256'][:16]}…",
+        f"current   {found['current']['place']}  {found['current']['digest'][:16]}…",
+        f"test      {found['test']['questions']} questions  SHA-256 {found['test']['sha256'][:16]}…",
+        f"gate      {gate['metric']} better by more than {gate['margin']:g}, p at most {gate['level']:g}",
+        f"log       {data['rows']} answers, {data['torn_lines']} torn lines; {data['kept']} kept",
+        *(f"          {count} {reason}" for reason, count in data["dropped"].items()),
+    ]
+    _print(lines, found["warnings"])
+
+
 def _models(found: dict[str, Any]) -> list[str]:
     model, encoder, corpus = found["model"], found["encoder"], found["corpus"]
     faults = f", {len(corpus['faults'])} sources left out" if corpus["faults"] else ""

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ftkit.cli.output import Json, Quiet, print_json
+from ftkit.errors import UsageError
+
+Log = Annotated[
+    Path | None,
+    typer.Option(
+        "--log",
+        help="Log chats here for `ftkit improve`, the words only of requests with consent; without it nothing is "
+        "ever logged.",
+        metavar="FILE",
+    ),
+]
 
 
 def serve(
@@ -28,6 +40,7 @@ def serve(
         str | None, typer.Option(help="Environment variable with the key that clients must send.", metavar="VAR")
     ] = None,
     no_api_key: Annotated[bool, typer.Option("--no-api-key", help="Let other machines ask without a key.")] = False,
+    log_file: Log = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -44,6 +57,8 @@ def serve(
     address = choose_address(host, port, api_key_env=api_key_env, no_api_key=no_api_key)
     names = served_names(models)
     chosen = choose_engine(engine, names)
+    if log_file is not None and chosen != OWN:
+        raise UsageError(f"--log: {chosen} logs nothing for ftkit", fix="Add --engine ftkit, or leave out --log.")
     bound = bind(address)
     url = url_of(host, bound.getsockname()[1])
     document = {"url": url, "engine": chosen, "models": list(names), "command": None}
@@ -59,7 +74,7 @@ def serve(
         require_own_parts()
         from ftkit.serve.own import run_own
 
-        raise typer.Exit(run_own(names, address, bound, ready=ready))
+        raise typer.Exit(run_own(names, address, bound, ready=ready, log_file=log_file))
     from ftkit.serve.child import run_engine
     from ftkit.serve.listen import at_port
 

@@ -94,7 +94,7 @@ def contrast_of(a: Standing, b: Standing, metric: str, *, margin: float = 0.0) -
     drawn = draws_of({metric: figure}, clusters)[metric]
     drawn = drawn[~np.isnan(drawn)]
     low, high = (float(one) for one in np.percentile(drawn, [2.5, 97.5])) if len(drawn) else (None, None)
-    test, p = "bootstrap", _two_sided(drawn + margin if lower_is_better(metric) else drawn - margin)
+    test, p = "bootstrap", two_sided(drawn + margin if lower_is_better(metric) else drawn - margin)
     if metric == "exact_match" and not margin and len(a.evaluations) == len(b.evaluations) == 1:
         test, p = "mcnemar", mcnemar(a.right(), b.right())
     return Contrast(
@@ -128,7 +128,7 @@ def _untested(a: Standing, b: Standing, metric: str) -> Contrast:
     )
 
 
-def _two_sided(drawn: Floats) -> float | None:
+def two_sided(drawn: Floats) -> float | None:
     """Twice the share of resamples on the other side of zero; never less than their number can tell."""
     if not len(drawn):
         return None

@@ -130,6 +130,33 @@ def mean_loss(
     return Loss(mean=total / tokens, tokens=tokens)
 
 
+@torch.no_grad()
+def each_loss(
+    model: nn.Module,
+    examples: Sequence[TokenizedExample],
+    *,
+    compute: torch.dtype,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Loss]:
+    """The loss of each example by itself, in their order; see `mean_loss`."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    found: dict[int, float] = {}
+    try:
+        for start, indices in _by_length(lengths_of(examples)):
+            group = [examples[index] for index in indices]
+            batch = {name: value.to(device) for name, value in collate(group).items()}
+            with arithmetic(device, compute):
+                found |= dict(zip(indices, row_losses(model, batch).tolist(), strict=True))
+            if progress is not None:
+                progress(start + len(group), len(examples))
+    finally:
+        model.train(was_training)
+    tokens = [one.supervised_tokens for one in examples]
+    return [Loss(mean=found[place] / count, tokens=count) for place, count in enumerate(tokens)]
+
+
 def _by_length(lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
     """Groups of examples of similar length, each within the token budget, with the count of examples before it."""
     groups: list[tuple[int, list[int]]] = []

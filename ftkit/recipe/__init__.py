@@ -6,6 +6,7 @@ from ftkit.recipe.comparing import ClaimSection, CombinationSection, ContrastSec
 from ftkit.recipe.digest import decisive_values, recipe_differences, recipe_digest
 from ftkit.recipe.evaluating import EvaluateSection
 from ftkit.recipe.hybrid import HybridRecipe, MemberSection
+from ftkit.recipe.improve import ImproveSpec
 from ftkit.recipe.load import (
     dump_recipe,
     json_schema,
@@ -13,6 +14,7 @@ from ftkit.recipe.load import (
     load_advise_spec,
     load_compare_spec,
     load_hybrid_recipe,
+    load_improve_spec,
     load_rag_recipe,
     load_recipe,
     recipe_error,
@@ -56,6 +58,7 @@ __all__ = [
     "FullRecipe",
     "FullSettings",
     "HybridRecipe",
+    "ImproveSpec",
     "LoRARecipe",
     "LoRASettings",
     "MeasureSection",
@@ -84,6 +87,7 @@ __all__ = [
     "load_advise_spec",
     "load_compare_spec",
     "load_hybrid_recipe",
+    "load_improve_spec",
     "load_rag_recipe",
     "load_recipe",
     "recipe_differences",

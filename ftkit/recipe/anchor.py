@@ -65,13 +65,18 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         ("members", ANY, "path"),
         ("members", ANY, "index"),
         ("router", "encoder"),
+        ("current",),
     ):
         values = walk(values, name_or_path, _existing_path)
-    for path in (("data", "train", "path"), ("data", "replay", "path")):
+    of_rows = (("data", "train", "path"), ("data", "replay", "path"))
+    for path in (*of_rows, *(("tune", *steps) for steps in of_rows)):
         values = walk(values, path, _source_path)
     for section, key in (("evaluate", "forgetting"), ("measure", "general")):
         values = walk(values, (section, key), _path_in)
     for key in ("validation", "evaluation", "test"):
         values = walk(values, ("data", key), _path_in)
+        values = walk(values, ("tune", "data", key), _path_in)
+    for steps in (("log",), ("test",), ("gate", "forgetting")):
+        values = walk(values, steps, _path_in)
     values = walk(values, ("evidence",), _path_in)
     return dict(walk(values, ("corpus", "sources"), _path_in))

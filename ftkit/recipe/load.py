@@ -16,6 +16,7 @@ from ftkit.recipe.anchor import anchor_paths
 from ftkit.recipe.base import Section
 from ftkit.recipe.compare import CompareSpec
 from ftkit.recipe.hybrid import HybridRecipe
+from ftkit.recipe.improve import TUNES, ImproveSpec
 from ftkit.recipe.lora_family import FAMILY, LoRASettings
 from ftkit.recipe.overrides import apply_overrides
 from ftkit.recipe.rag import GENERATORS, RagRecipe
@@ -39,8 +40,10 @@ _WORDS = {
     "union_tag_not_found": "should be a mapping of keys to values",
 }
 
-_VERBS = {"rag": "ftkit rag train", "compare": "ftkit compare", "hybrid": "ftkit train"}
-Checked = TypeVar("Checked", RagRecipe, CompareSpec, HybridRecipe)
+_VERBS = {"rag": "ftkit rag train", "compare": "ftkit compare", "hybrid": "ftkit train", "improve": "ftkit improve"}
+# Keys that hold a method with what belongs to it, chosen by their own `recipe`.
+_CHOSEN = {"generator": GENERATORS, "tune": TUNES}
+Checked = TypeVar("Checked", RagRecipe, CompareSpec, HybridRecipe, ImproveSpec)
 MAX_FIXES = 200
 
 
@@ -86,6 +89,17 @@ def load_hybrid_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = 
     """
     checked = _load_kind("hybrid", HybridRecipe, path, overrides)
     assert isinstance(checked, HybridRecipe), "of that kind"
+    return checked
+
+
+def load_improve_spec(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> ImproveSpec:
+    """The same for ``recipe: improve``.
+
+    Raises:
+        RecipeError: Listing each fault with file and line, or with the override that caused it.
+    """
+    checked = _load_kind("improve", ImproveSpec, path, overrides)
+    assert isinstance(checked, ImproveSpec), "of that kind"
     return checked
 
 
@@ -174,7 +188,7 @@ def recipe_error(error: ValidationError, recipe: type[Recipe], values: dict[str,
     return RecipeError(_problems(error, recipe, values, lambda _: recipe.__name__))
 
 
-def dump_recipe(recipe: Recipe | RagRecipe | CompareSpec | HybridRecipe) -> str:
+def dump_recipe(recipe: Recipe | RagRecipe | CompareSpec | HybridRecipe | ImproveSpec) -> str:
     """The recipe as YAML with every default written out and every path absolute."""
     return to_yaml(anchor_paths(recipe.model_dump(mode="json"), Path.cwd()))
 
@@ -182,7 +196,7 @@ def dump_recipe(recipe: Recipe | RagRecipe | CompareSpec | HybridRecipe) -> str:
 def json_schema() -> dict[str, Any]:
     """JSON schema of the recipe file, for editors and for scripts."""
     every: Any = Annotated[
-        Union[*RECIPES.values(), RagRecipe, CompareSpec, HybridRecipe], Field(discriminator="recipe")
+        Union[*RECIPES.values(), RagRecipe, CompareSpec, HybridRecipe, ImproveSpec], Field(discriminator="recipe")
     ]
     schema: dict[str, Any] = TypeAdapter(every).json_schema(mode="validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ftkit recipe", **schema}
@@ -190,7 +204,7 @@ def json_schema() -> dict[str, Any]:
 
 def _problems(
     error: ValidationError,
-    recipe: type[Recipe | RagRecipe | CompareSpec | HybridRecipe | AdviseSpec],
+    recipe: type[Recipe | RagRecipe | CompareSpec | HybridRecipe | ImproveSpec | AdviseSpec],
     values: dict[str, Any],
     place: Callable[[KeyPath], str],
 ) -> list[Problem]:
@@ -209,11 +223,11 @@ def _problems(
                 fixes[key] = did_you_mean(str(key_path[-1]), known, what="Known keys")
         elif fault["type"] == "union_tag_invalid":
             kind = str(fault["ctx"]["tag"])
-            of_generator = key_path[-1:] == ("generator",)
+            of_generator = bool(key_path) and key_path[-1] in _CHOSEN
             name, known = ("recipe", list(RECIPES)) if of_generator else ("kind", ["lora", *FAMILY])
             key = (place((*key_path, name)), ".".join([*map(str, key_path), name]))
-            message = f"{kind!r} is no recipe of a generator" if of_generator else f"{kind!r} is no kind of lora"
-            if not of_generator and recipe not in (RagRecipe, CompareSpec):
+            message = f"{kind!r} is no recipe of a {key_path[-1]}" if of_generator else f"{kind!r} is no kind of lora"
+            if not of_generator and recipe not in (RagRecipe, CompareSpec, ImproveSpec):
                 message = f"{kind!r} is no kind of {recipe.model_fields['recipe'].default}"
             fixes[key] = did_you_mean(kind, known, what="Known recipes" if of_generator else "Known kinds")
         else:
@@ -244,7 +258,7 @@ def _key_path(loc: tuple[Any, ...], values: Any, *, missing: bool) -> KeyPath:
             continue  # a list that stands for its section
         elif isinstance(values, dict) and path[-1:] == ["method"] and step == values.get("kind", "lora"):
             continue  # pydantic names the member of the family that it chose
-        elif isinstance(values, dict) and path[-1:] == ["generator"] and step == values.get("recipe", "lora"):
+        elif isinstance(values, dict) and path[-1:] and path[-1] in _CHOSEN and step == values.get("recipe", "lora"):
             continue
         elif isinstance(step, int) and path[-1:] != [step] and not isinstance(values, (dict, list)):
             continue  # a bare value that stands for a list of one
@@ -270,8 +284,8 @@ def _known_keys(section: type[Section], path: KeyPath, values: dict[str, Any]) -
             step = section.OBVIOUS_KEY or ""  # an item of a list that stands for its section
         if step in section.model_fields:
             inner = _section_in(section.model_fields[step].annotation)
-            if step == "generator":
-                inner = GENERATORS[here.get("recipe", "lora")]
+            if step in _CHOSEN:
+                inner = _CHOSEN[str(step)].get(here.get("recipe", "lora"), inner)
             if inner is LoRASettings:
                 inner = FAMILY.get(here.get("kind", "lora"), LoRASettings)
             if inner is not None:

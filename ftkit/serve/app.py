@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -21,6 +21,7 @@ from ftkit.serve.cited import CitedRequest, read_question, refuse_other_forms
 from ftkit.serve.desk import Desk
 from ftkit.serve.documents import Documents, error_document, event
 from ftkit.serve.gate import Gate
+from ftkit.serve.journal import CONSENT_HEADER, Journal, read_remark, read_said, take_consent
 from ftkit.serve.wire import ApiError, Asked, choose_model, read_chat, read_completion, read_tokenize
 from ftkit.serve.wire import Request as CanBeAnswered
 
@@ -28,6 +29,7 @@ MAX_BODY_BYTES = 16 << 20
 CHAT_PATH = "/v1/chat/completions"
 EVENTS = "text/event-stream"
 CLIENT_GONE = 499  # nobody reads it; the log does
+Note = Callable[[Documents, Answer], None]
 log = logging.getLogger("ftkit")
 
 
@@ -37,6 +39,7 @@ def build_app(
     systems: Mapping[str, HybridSystem] | None = None,
     key: str | None = None,
     is_private: bool = True,
+    journal: Journal | None = None,
 ) -> Gate:
     """Make the ASGI app.
 
@@ -45,6 +48,7 @@ def build_app(
         systems: The same, that answer questions from documents.
         key: That clients must send; None for none.
         is_private: Whether only this machine is to reach it.
+        journal: Where chats are logged; None for nowhere.
     """
     desk, started = Desk(), int(time.time())
     systems = systems or {}
@@ -68,7 +72,7 @@ def build_app(
 
     @app.get("/health")
     async def health() -> Response:
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok"} | ({} if journal is None else {"log": journal.state}))
 
     @app.get("/v1/models")
     async def models() -> Response:
@@ -78,12 +82,18 @@ def build_app(
     async def model(name: str) -> Response:
         return JSONResponse(card(choose_model({"model": name}, served)[0]))
 
-    _add_answers(app, desk, targets, systems)
+    _add_answers(app, desk, targets, systems, journal)
+    if journal is not None:
+        _add_feedback(app, journal)
     return Gate(app, key=key, is_private=is_private)
 
 
 def _add_answers(
-    app: FastAPI, desk: Desk, targets: Mapping[str, Target], systems: Mapping[str, HybridSystem]
+    app: FastAPI,
+    desk: Desk,
+    targets: Mapping[str, Target],
+    systems: Mapping[str, HybridSystem],
+    journal: Journal | None,
 ) -> None:
     """The paths by which models and systems are asked."""
 
@@ -98,14 +108,17 @@ def _add_answers(
     @app.post(CHAT_PATH)
     async def chat(request: Request) -> Response:
         body, name = await asked_body(request)
+        body, consent = take_consent(body, request.headers.get(CONSENT_HEADER))
         if name in systems:
-            return await _answer_cited(request, desk, read_question(body, name, systems[name]))
-        return await _answer(request, desk, read_chat(body, targets), chat=True)
+            question = read_question(body, name, systems[name])
+            return await _answer_cited(request, desk, question, _noting(journal, body, name, consent=consent))
+        asked = read_chat(body, targets)
+        return await _answer(request, desk, asked, _noting(journal, body, name, consent=consent), chat=True)
 
     @app.post("/v1/completions")
     async def completion(request: Request) -> Response:
         body, _ = await asked_body(request)
-        return await _answer(request, desk, read_completion(body, targets), chat=False)
+        return await _answer(request, desk, read_completion(body, targets), _unnoted, chat=False)
 
     @app.post("/tokenize")
     async def tokenize(request: Request) -> Response:
@@ -116,20 +129,50 @@ def _add_answers(
         )
 
 
-async def _answer(request: Request, desk: Desk, asked: Asked, *, chat: bool) -> Response:
+def _add_feedback(app: FastAPI, journal: Journal) -> None:
+    """The path by which people say what they think of an answer."""
+
+    @app.post("/v1/feedback")
+    async def feedback(request: Request) -> Response:
+        remark = read_remark(await _body(request))
+        journal.remark(remark)
+        return JSONResponse({"object": "feedback", "id": remark.id, "recorded": True})
+
+
+def _noting(journal: Journal | None, body: Mapping[str, Any], name: str, *, consent: bool) -> Note:
+    """What logs the answer to a request, before the client has all of it: feedback may follow at once."""
+    if journal is None:
+        return _unnoted
+    said = read_said(body, name, consent)
+
+    def note(documents: Documents, answer: Answer) -> None:
+        journal.record(documents.response_id, said, answer, documents.usage(answer))
+
+    return note
+
+
+def _unnoted(_documents: Documents, _answer: Answer) -> None:
+    """Nothing is logged."""
+
+
+async def _answer(request: Request, desk: Desk, asked: Asked, note: Note, *, chat: bool) -> Response:
     documents = Documents(asked=asked, chat=chat)
     if asked.stream:
-        return StreamingResponse(_stream(desk, asked, documents), media_type=EVENTS)
+        return StreamingResponse(_stream(desk, asked, documents, note), media_type=EVENTS)
     answer = await _whole(request, desk, asked)
-    return Response(status_code=CLIENT_GONE) if answer is None else JSONResponse(documents.whole(answer))
+    if answer is None:
+        return Response(status_code=CLIENT_GONE)
+    note(documents, answer)
+    return JSONResponse(documents.whole(answer))
 
 
-async def _answer_cited(request: Request, desk: Desk, asked: CitedRequest) -> Response:
+async def _answer_cited(request: Request, desk: Desk, asked: CitedRequest, note: Note) -> Response:
     """An answer with sources; a stream begins when all of it is there, so that a fault still has a status."""
     documents = Documents(asked=asked, chat=True)
     answer = await _whole(request, desk, asked)
     if answer is None:
         return Response(status_code=CLIENT_GONE)
+    note(documents, answer)
     if not asked.stream:
         return JSONResponse(documents.whole(answer))
     chunks = [*documents.first(), documents.piece(answer.text), *documents.last(answer)]
@@ -147,13 +190,14 @@ async def _whole(request: Request, desk: Desk, asked: CanBeAnswered) -> Answer |
     return None
 
 
-async def _stream(desk: Desk, asked: Asked, documents: Documents) -> AsyncIterator[str]:
+async def _stream(desk: Desk, asked: Asked, documents: Documents, note: Note) -> AsyncIterator[str]:
     for chunk in documents.first():
         yield chunk
     async with contextlib.aclosing(desk.answer(asked)) as pieces:
         try:
             async for piece in pieces:
                 if isinstance(piece, Answer):
+                    note(documents, piece)
                     for chunk in documents.last(piece):
                         yield chunk
                 else:

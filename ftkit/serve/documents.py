@@ -32,6 +32,11 @@ class Documents:
     answer_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
+    @property
+    def response_id(self) -> str:
+        """The answer's id as clients see it."""
+        return f"{'chatcmpl' if self.chat else 'cmpl'}-{self.answer_id}"
+
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The answer at once."""
         content: dict[str, Any] = {"text": answer.text, "logprobs": None}
@@ -40,7 +45,7 @@ class Documents:
             content = {"message": message, "logprobs": None}
         choice = {"index": 0, **content, "finish_reason": answer.finish_reason}
         kind = "chat.completion" if self.chat else "text_completion"
-        return {**self._head(kind), "choices": [choice], "usage": self._usage(answer), **_details(answer)}
+        return {**self._head(kind), "choices": [choice], "usage": self.usage(answer), **_details(answer)}
 
     def first(self) -> list[str]:
         """What a stream begins with."""
@@ -54,7 +59,7 @@ class Documents:
         """What a stream ends with; sources stand in the last chunk that has a choice."""
         chunks = [self._chunk(_sources(answer) if self.chat else "", answer.finish_reason, _details(answer))]
         if self.asked.include_usage:
-            chunks.append(event({**self._head(self._chunk_kind), "choices": [], "usage": self._usage(answer)}))
+            chunks.append(event({**self._head(self._chunk_kind), "choices": [], "usage": self.usage(answer)}))
         return [*chunks, STREAM_END]
 
     @property
@@ -67,12 +72,10 @@ class Documents:
         return event({**self._head(self._chunk_kind), "choices": [choice], **usage, **(details or {})})
 
     def _head(self, kind: str) -> dict[str, Any]:
-        prefix = "chatcmpl" if self.chat else "cmpl"
-        return {
-            "id": f"{prefix}-{self.answer_id}", "object": kind, "created": self.created, "model": self.asked.name,
-        }  # fmt: skip
+        return {"id": self.response_id, "object": kind, "created": self.created, "model": self.asked.name}
 
-    def _usage(self, answer: Answer) -> dict[str, int]:
+    def usage(self, answer: Answer) -> dict[str, int]:
+        """Tokens of prompt and answer."""
         prompt = answer.cited.prompt_tokens if isinstance(answer, CitedReply) else 0
         if isinstance(self.asked, Asked):
             prompt = len(self.asked.ids)

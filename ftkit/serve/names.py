@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ftkit.errors import UsageError
+from ftkit.improve.promotion import served_place
 
 
 def served_names(words: Sequence[str]) -> dict[str, str]:
@@ -15,7 +16,8 @@ def served_names(words: Sequence[str]) -> dict[str, str]:
         words: As on the command line.
 
     Returns:
-        The place of each name; the place as it was written is its name where it was given none.
+        The place of each name; the place as it was written is its name where it was given none. An output of
+        `ftkit improve` stands for what it has in service.
 
     Raises:
         UsageError: A name stands for two places, or is empty.
@@ -29,5 +31,5 @@ def served_names(words: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{word!r}: names nothing", fix="Write DIR, or NAME=DIR to give it a name for clients.")
         if name in found:
             raise UsageError(f"{name!r} stands for two models", fix="Give each a name of its own: NAME=DIR.")
-        found[name] = place
+        found[name] = served_place(place)
     return found

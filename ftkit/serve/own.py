@@ -9,13 +9,17 @@ from typing import Any
 
 import uvicorn
 
+from ftkit.files import sha256_json
 from ftkit.hybrid.kinds import HybridSystem
 from ftkit.hybrid.opening import is_hybrid_place, open_hybrid
+from ftkit.hybrid.router import RouterSystem
+from ftkit.improve.identity import digest_of
 from ftkit.notices import log
 from ftkit.pipeline.adapters import open_targets
 from ftkit.rag.exported import is_rag_export
 from ftkit.rag.opening import is_rag_place, open_system
 from ftkit.serve.app import build_app
+from ftkit.serve.journal import Journal
 from ftkit.serve.listen import BACKLOG, Address
 
 # For an answer under way when the server is told to end; then it is cut off.
@@ -23,7 +27,14 @@ GRACE_S = 5
 INTERRUPTED = 130
 
 
-def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *, ready: Callable[[], None]) -> int:
+def run_own(
+    names: Mapping[str, str],
+    address: Address,
+    bound: socket.socket,
+    *,
+    ready: Callable[[], None],
+    log_file: Path | None = None,
+) -> int:
     """Load the models and answer until a signal ends it.
 
     Args:
@@ -31,6 +42,7 @@ def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *,
         address: Whose key is asked for.
         bound: A socket that has the port.
         ready: Called once, when requests are answered.
+        log_file: Where chats are logged; None for nowhere.
 
     Returns:
         The exit code.
@@ -40,7 +52,12 @@ def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *,
     }
     others = {name: place for name, place in names.items() if name not in systems}
     targets = open_targets(others) if others else {}
-    app = build_app(targets, systems=systems, key=address.key, is_private=address.is_private)
+    journal = None
+    if log_file is not None:
+        digests = {name: digest_of(place) for name, place in others.items()}
+        digests |= {name: _digest(system) for name, system in systems.items()}
+        journal = Journal(log_file, digests)
+    app = build_app(targets, systems=systems, key=address.key, is_private=address.is_private, journal=journal)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, backlog=BACKLOG, lifespan="on"
     )  # fmt: skip
@@ -49,6 +66,13 @@ def run_own(names: Mapping[str, str], address: Address, bound: socket.socket, *,
     except KeyboardInterrupt:  # uvicorn raises Ctrl-C again when it is done
         return INTERRUPTED
     return 0
+
+
+def _digest(system: HybridSystem) -> str:
+    """Of what answers: a system's generators, by name where there are several."""
+    if isinstance(system, RouterSystem):
+        return sha256_json({name: one.identity for name, one in system.members.items()})
+    return system.identity
 
 
 def open_live(place: str) -> HybridSystem:

@@ -70,7 +70,7 @@ def test_recipes_copy_writes_the_recipe_and_its_data(tmp_path):
 def test_the_schema_is_json_and_lists_every_recipe():
     schema = json.loads(ftkit("schema").out)
 
-    known = {"full", "lora", "qlora", "prefix", "prompt", "adapter", "rag", "compare", "hybrid"}
+    known = {"full", "lora", "qlora", "prefix", "prompt", "adapter", "rag", "compare", "hybrid", "improve"}
     assert set(schema["discriminator"]["mapping"]) == known
 
 
