@@ -9,7 +9,7 @@ from tests.rag.encoders import encoder_folder
 from tests.tiny import tiny_model_folder
 
 PRINTED = (
-    "closed-book", "two searches", "routed", "reader - dense, nll:", 
+    "closed-book", "two searches", "routed", "reader - dense, nll:",
     "supported     Retrieval alone takes no training", "after 4 edits:", "the page: comparison.html",
     "run again, nothing is trained or asked anew: True", "choice:", "[P-share]",
 )  # fmt: skip
