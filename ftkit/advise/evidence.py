@@ -13,7 +13,7 @@ from typing import Any
 from ftkit.advise.options import OPTIONS, Criterion, Option, Reason, Utility
 from ftkit.errors import DataError
 
-# The figure that stands for a criterion: the first that every measured option has. True: lower is better.
+# The figure that stands for a criterion: the first that two measured options have. True: lower is better.
 FIGURES: dict[Criterion, tuple[tuple[str, bool], ...]] = {
     "accuracy": (("exact_match", False), ("f1", False), ("nll", True)),
     # At equal coverage first: who abstains more is wrong less often, whatever it knows.
@@ -73,7 +73,7 @@ def read_evidence(path: str | Path) -> Evidence:
     kinds = document.get("kinds") or {}
     grouped: dict[Option, list[str]] = {}
     for name in systems:
-        kind = kinds.get(name) or kind_of(name)
+        kind = kinds[name] if name in kinds else kind_of(name)
         if kind in OPTIONS and not NOT_FOR_SALE.search(name):
             grouped.setdefault(kind, []).append(name)
     if not grouped:

@@ -50,7 +50,7 @@ def compare(
             [[one["id"], *row[1:]] for one, row in zip(document["claims"], claim_rows(document), strict=True)],
         )
     if (staged := document["staged"]) is not None and staged["stands"] is not None:
-        left_out = [one["rung"] for one in staged["steps"] if not one["accepted"]]
+        left_out = [one["rung"] for one in staged["steps"] if one["accepted"] is False]
         typer.echo(f"rung by rung, {staged['stands']} stands; left out: {', '.join(left_out) or 'none'}")
     typer.echo(scale_text(document["scale"]))
     typer.echo(f"{Path(checked.resolved().output or '') / PAGE}")

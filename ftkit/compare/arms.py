@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftkit.files import sha256_json
+from ftkit.files import sha256_file, sha256_json
 from ftkit.recipe import (
     RECIPES,
     CompareSpec,
@@ -124,7 +124,9 @@ def tuned_recipe(spec: CompareSpec, arm: Arm, folder: Path, ground: tuple[str, .
         "export": ("adapter" if "adapter" in kinds else "merged",),
     }
     recipe = RECIPES[generator.recipe].model_validate(values).resolved()
-    place = _place(folder, "tuned", [decisive_values(recipe), arm.system.learns], ground)
+    # What stands in these files follows from how documents are cut and how questions are worded, too.
+    lessons = [sha256_file(Path(one["path"])) for one in sources]
+    place = _place(folder, "tuned", [decisive_values(recipe), arm.system.learns, lessons], ground)
     return recipe.model_copy(update={"output": str(place)})
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.compare.arms import Arm, arms_of, rag_recipe
+from ftkit.compare.routing import require_held
 from ftkit.compare.updating import draw_fact_edits
 from ftkit.compare.variants import variants_of
 from ftkit.compare.workload import Workload, read_workload
@@ -53,6 +54,7 @@ def check_compare(spec: CompareSpec) -> dict[str, Any]:
         long = too_long([*workload.train, *workload.held, *workload.test], encoder)
         if long:
             faults.add(DataError(long))
+        faults.of(lambda: require_held(spec, workload))
         faults.of(lambda: variants_of(spec.measure, workload))
         if spec.measure.updates:
             faults.of(lambda: draw_fact_edits(workload, max(spec.measure.updates)))

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from ftkit.compare.figures import Standing
-from ftkit.rag.intervals import RESAMPLES, Difference, Floats, draws_of, values_of
+from ftkit.rag.intervals import RESAMPLES, Difference, Floats, counting_clusters, draws_of, values_of
 from ftkit.recipe.comparing import ContrastSection, is_counted, lower_is_better
 
 LEVEL = 0.05
@@ -59,18 +59,24 @@ class Contrast:
 
 
 def contrasts_of(standings: dict[str, Standing], asked: Sequence[ContrastSection]) -> list[Contrast]:
-    """Test what was asked for before the run, and correct for all of it together."""
-    found = [contrast_of(standings[one.a], standings[one.b], one.metric) for one in asked]
-    return holm(found)
+    """Test what was asked for before the run, as far as it is measured, and correct for all of it together."""
+    known = [one for one in asked if {one.a, one.b} <= set(standings)]
+    found = [contrast_of(standings[one.a], standings[one.b], one.metric) for one in known]
+    return holm(found, family=sum(not is_counted(one.metric) for one in asked))
 
 
-def holm(contrasts: Sequence[Contrast]) -> list[Contrast]:
-    """The same with corrected p-values: the smallest times their number, the next times one less, never falling."""
+def holm(contrasts: Sequence[Contrast], *, family: int | None = None) -> list[Contrast]:
+    """The same with corrected p-values: the smallest times their number, the next times one less, never falling.
+
+    Args:
+        contrasts: Those that are known so far.
+        family: How many were declared, so that a verdict does not fall when the rest is measured; None for these.
+    """
     tested = sorted((one for one in contrasts if one.p is not None), key=lambda one: one.p or 0.0)
     corrected: dict[int, float] = {}
     highest = 0.0
     for rank, one in enumerate(tested):
-        highest = max(highest, min(1.0, (len(tested) - rank) * (one.p or 0.0)))
+        highest = max(highest, min(1.0, (max(len(tested), family or 0) - rank) * (one.p or 0.0)))
         corrected[id(one)] = highest
     return [replace(one, p_holm=corrected.get(id(one))) for one in contrasts]
 
@@ -91,15 +97,46 @@ def contrast_of(a: Standing, b: Standing, metric: str, *, margin: float = 0.0) -
         return _untested(a, b, metric)
     figure, clusters = pair
     difference = values_of({metric: figure}, len(clusters))[metric]
-    drawn = draws_of({metric: figure}, clusters)[metric]
-    drawn = drawn[~np.isnan(drawn)]
+    drawn, counting = _drawn(figure, clusters)
     low, high = (float(one) for one in np.percentile(drawn, [2.5, 97.5])) if len(drawn) else (None, None)
     test, p = "bootstrap", two_sided(drawn + margin if lower_is_better(metric) else drawn - margin)
     if metric == "exact_match" and not margin and len(a.evaluations) == len(b.evaluations) == 1:
         test, p = "mcnemar", mcnemar(a.right(), b.right())
     return Contrast(
-        a=a.name, b=b.name, metric=metric, difference=difference, low=low, high=high, p=p, p_holm=None, test=test
-    )
+        a=a.name, b=b.name, metric=metric, difference=difference, low=low, high=high, p=_floored(p, counting),
+        p_holm=None, test=test,
+    )  # fmt: skip
+
+
+def equivalence_of(a: Standing, b: Standing, metric: str, margin: float) -> Contrast:
+    """The same, with the p-value of differing by less than a margin; where they differ by more, of that.
+
+    Source:
+        Schuirmann 1987 (two one-sided tests), on the bootstrap's draws.
+    """
+    found = contrast_of(a, b, metric)
+    pair = None if is_counted(metric) else _pair(a, b, metric)
+    if pair is None or found.difference is None:
+        return found
+    drawn, counting = _drawn(*pair)
+    if not len(drawn):
+        return found
+    above, below = float((drawn >= margin).mean()), float((drawn <= -margin).mean())
+    one_sided = max(above, below) if abs(found.difference) < margin else min(1 - above, 1 - below)
+    p = min(1.0, 2 * max(one_sided, 1 / RESAMPLES))
+    return replace(found, p=_floored(p, counting), test="bootstrap")
+
+
+def _drawn(figure: Difference, clusters: list[str]) -> tuple[Floats, int]:
+    """The difference on every resample, none where too few clusters count; and how many count."""
+    counting = counting_clusters(figure, clusters)
+    drawn = draws_of({"": figure}, clusters)[""]
+    return (drawn[~np.isnan(drawn)] if counting > 1 else np.zeros(0)), counting
+
+
+def _floored(p: float | None, counting: int) -> float | None:
+    """So few clusters can all fall on one side by chance: a bootstrap of them knows only what it has seen."""
+    return None if p is None else min(1.0, max(p, 2.0 ** (1 - counting)))
 
 
 def _pair(a: Standing, b: Standing, metric: str) -> tuple[Difference, list[str]] | None:
@@ -107,7 +144,7 @@ def _pair(a: Standing, b: Standing, metric: str) -> tuple[Difference, list[str]]
     if metric == "risk_at_equal_coverage":
         coverage = min(a.least_coverage, b.least_coverage)
         return Difference(first=a.risk_at(coverage), second=b.risk_at(coverage)), a.clusters
-    if metric not in a.figures or metric not in b.figures or a.clusters_of(metric) != b.clusters_of(metric):
+    if metric not in a.figures or metric not in b.figures or a.units_of(metric) != b.units_of(metric):
         return None
     return Difference(first=a.figures[metric], second=b.figures[metric]), a.clusters_of(metric)
 

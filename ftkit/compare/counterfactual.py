@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ftkit.compare.foils import foil_for, replaced, spread
+from ftkit.compare.foils import foil_for, replaced, spread, states
 from ftkit.compare.seat import Seat
 from ftkit.compare.sheet import Sheet, mean_of
 from ftkit.rag.blame import is_right
@@ -32,6 +32,7 @@ def measure_counterfactuals(seat: Seat, questions: Sequence[AskedQuestion], coun
     found = [(one.question, [hit]) for one, hit, _ in altered]
     said = [None if answer.abstained else answer.text for answer in seat.read(found)]
     return Sheet(
+        units=tuple(one.id for one, _, _ in altered),
         clusters=tuple(cluster_of(one) for one, _, _ in altered),
         figures={
             "follows_passage": mean_of(
@@ -53,12 +54,10 @@ def _altered(seat: Seat, questions: Sequence[AskedQuestion], count: int) -> list
         for passage in gold_passages(seat.system.index, one)[:1]:
             foil = foil_for(one, known, passage.content)
             text = None if foil is None else replaced(passage.text, one.answers[0], foil)
-            if foil is not None and text is not None and not _stated(passage.context, one):
+            if foil is not None and text is not None:
                 changed = replace(passage, text=text)
+                if states(changed.content, one):
+                    continue  # another form of the right answer is left in it
                 found.append((one, Hit(passage=changed, score=1.0, ranks={"altered": 1}), foil))
     chosen = {one.id for one in spread([one for one, _, _ in found], count)}
     return [each for each in found if each[0].id in chosen]
-
-
-def _stated(context: str, one: AskedQuestion) -> bool:
-    return replaced(context, one.answers[0], "") is not None

@@ -21,6 +21,7 @@ from ftkit.rag.intervals import Figure, intervals_of, values_of
 from ftkit.recipe import CompareSpec
 
 FORMAT_VERSION = 1
+FEWEST_GIVEN = 10  # answers that a risk is told of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +54,13 @@ def comparison_document(found: Measured) -> dict[str, Any]:
     spec = found.opened.spec
     figures = {name: one.to_dict() | _costs(found.costs[name], one) for name, one in found.standings.items()}
     own = {name: one for name, one in found.standings.items() if name in spec.systems}
-    figures = {name: one | _equal_coverage(own).get(name, {}) for name, one in figures.items()}
+    alike = _equal_coverage(own)
+    figures = {name: one | alike.get(name, {}) for name, one in figures.items()}
     document: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "systems": {name: figures[name] for name in own},
         "variants": {name: one for name, one in figures.items() if name not in own},
-        "kinds": {name: _kind(spec, name) for name in own},
+        "kinds": {name: _kind(spec, name, found.standings) for name in own},
         "tests": [asdict(one) | {"verdict": one.verdict} for one in found.contrasts],
         "claims": [one.to_dict() for one in found.claims],
         "staged": None,
@@ -81,7 +83,9 @@ def comparison_document(found: Measured) -> dict[str, Any]:
 def _equal_coverage(standings: Mapping[str, Standing]) -> dict[str, dict[str, Any]]:
     """Risk where every system gives only as many answers as the one that gives the fewest."""
     coverage = min((one.least_coverage for one in standings.values()), default=0.0)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
+    if any(coverage * one.questions < FEWEST_GIVEN for one in standings.values()):
+        return found  # somebody hardly answers: so few answers of the others say nothing of them
     for name, one in standings.items():
         figure: dict[str, Figure] = {"risk": one.risk_at(coverage)}
         value, between = values_of(figure, one.questions)["risk"], intervals_of(figure, one.clusters)["risk"]
@@ -144,11 +148,16 @@ def _speed(standing: Standing) -> float | None:
     return sum(tokens for tokens, _ in alone) / sum(seconds for _, seconds in alone) if alone else None
 
 
-def _kind(spec: CompareSpec, name: str) -> str:
-    """In the words of `ftkit advise`."""
+def _kind(spec: CompareSpec, name: str, standings: Mapping[str, Standing]) -> str | None:
+    """In the words of `ftkit advise`; None for what cannot be had."""
     system = spec.systems[name]
+    if system.retrieval == "oracle":
+        return None  # nobody has the right passages beforehand
     if system.combines is not None:
-        return "hybrid"
+        settings = standings[name].evaluations[0].settings
+        chosen = (settings["best"],) if settings.get("promoted") is False else system.combines.of
+        kinds = {_kind(spec, one, standings) for one in chosen}
+        return kinds.pop() if len(kinds) == 1 and system.combines.kind == "router" else "hybrid"
     if system.retrieval == "none":
         return "fine-tuning" if system.learns else "prompting"
     return "hybrid" if system.learns or "reader" in system.stages else "rag"

@@ -15,6 +15,7 @@ from ftkit.rag.blame import BLAMES
 from ftkit.rag.evaluation import Evaluation
 from ftkit.rag.figures import cluster_of
 from ftkit.rag.intervals import Figure, Floats, Interval, Ratio, intervals_of, values_of
+from ftkit.rag.outcomes import Outcome
 
 MEASURES = (
     "exact_match",
@@ -57,37 +58,50 @@ class Standing:
         """What each question is resampled with: the document that states its answer."""
         return [cluster_of(outcome.question) for outcome in self.evaluations[0].outcomes]
 
+    @property
+    def _retrieves(self) -> bool:
+        """Whether passages are searched for every question; a router may send some where there are none."""
+        given = [bool(outcome.measured.citations) for one in self.evaluations for outcome in one.outcomes]
+        return all(given) if "router" in self.evaluations[0].settings else any(given)
+
     @cached_property
-    def _parts(self) -> list[tuple[list[str], dict[str, Figure]]]:
-        """Figures by what they are resampled with. Ratios are means over the seeds; latencies are the first's."""
+    def _parts(self) -> list[tuple[list[str], list[str], dict[str, Figure]]]:
+        """Figures with the units that they are over, and what these are resampled with.
+
+        Ratios are means over the seeds; latencies are the first's.
+        """
         names = (*MEASURES, *(f"blame_percent.{name}" for name in BLAMES))
         found: dict[str, Figure] = {name: _mean([one.figures[name] for one in self.evaluations]) for name in names}
-        retrieves = any(outcome.measured.citations for one in self.evaluations for outcome in one.outcomes)
-        if not retrieves:  # a system without passages has no recall, and 0 would look like a bad one
+        if not self._retrieves:  # a system without passages has no recall, and 0 would look like a bad one
             for name in [name for name in found if "recall" in name or name == "mrr"]:
                 del found[name]
         found |= {name: self.evaluations[0].figures[name] for name in LATENCIES}
-        parts = [(self.clusters, found)]
+        asked = [outcome.question.id for outcome in self.evaluations[0].outcomes]
+        parts = [(asked, self.clusters, found)]
         for sheets in self.sheets.values():
             shared = [name for name in sheets[0].figures if all(name in one.figures for one in sheets)]
             figures: dict[str, Figure] = {name: _mean([one.figures[name] for one in sheets]) for name in shared}
-            parts.append((list(sheets[0].clusters), figures))
+            parts.append((list(sheets[0].units), list(sheets[0].clusters), figures))
         return parts
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """All of them."""
-        return {name: figure for _, figures in self._parts for name, figure in figures.items()}
+        return {name: figure for _, _, figures in self._parts for name, figure in figures.items()}
+
+    def units_of(self, name: str) -> list[str]:
+        """What a figure is over."""
+        return next(units for units, _, figures in self._parts if name in figures)
 
     def clusters_of(self, name: str) -> list[str]:
         """What each unit of a figure is resampled with."""
-        return next(clusters for clusters, figures in self._parts if name in figures)
+        return next(clusters for _, clusters, figures in self._parts if name in figures)
 
     @cached_property
     def values(self) -> dict[str, float | None]:
         """Each figure's value."""
         found: dict[str, float | None] = {}
-        for clusters, figures in self._parts:
+        for _, clusters, figures in self._parts:
             found |= values_of(figures, len(clusters))
         return found
 
@@ -95,7 +109,7 @@ class Standing:
     def intervals(self) -> dict[str, Interval | None]:
         """Each figure's 95 % interval over documents; seeds are what they are."""
         found: dict[str, Interval | None] = {}
-        for clusters, figures in self._parts:
+        for _, clusters, figures in self._parts:
             found |= intervals_of(figures, clusters)
         return found
 
@@ -137,13 +151,18 @@ def _surest(evaluation: Evaluation, coverage: float) -> Ratio:
     outcomes = evaluation.outcomes
     given = [at for at, one in enumerate(outcomes) if one.text is not None]
     # Equal confidences stand in the order of the questions: which of them are given is the same for every system.
-    surest = sorted(given, key=lambda at: -(outcomes[at].measured.confidence or -math.inf))
+    surest = sorted(given, key=lambda at: -_confidence(outcomes[at]))
     # A hair more than the product: 0.8 of 15 questions is 12, and as a product of floats may come out below it.
     chosen = set(surest[: int(coverage * len(outcomes) + 1e-9)])
     return Ratio(
         numerators=floats(at in chosen and not one.right for at, one in enumerate(outcomes)),
         denominators=floats(at in chosen for at in range(len(outcomes))),
     )
+
+
+def _confidence(outcome: Outcome) -> float:
+    known = outcome.measured.confidence
+    return -math.inf if known is None else known
 
 
 def _mean(figures: Sequence[Figure]) -> Ratio:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from ftkit.rag.blame import YES_NO, comparable, searchable
+from ftkit.rag.blame import YES_NO, Wanted, comparable, is_right, searchable
 from ftkit.rag.questions import AskedQuestion
 
 _NUMBER = re.compile(r"[\d.,]*\d")
@@ -51,6 +51,8 @@ def foil_for(asked: AskedQuestion, others: Sequence[AskedQuestion], text: str) -
         if one.answers
         and form_of(one.answers[0]) == form
         and tuple(comparable(one.answers[0])) not in known
+        and not is_right(one.answers[0], asked.answers)
+        and not is_right(right, [one.answers[0]])
         and searchable(one.answers[0]) not in words
     }
     return min(chosen, key=lambda one: hashlib.sha256(f"{asked.id}\n{one}".encode()).digest(), default=None)
@@ -60,6 +62,11 @@ def replaced(text: str, answer: str, foil: str) -> str | None:
     """The text with the answer replaced wherever it stands as a whole; None where it does not stand so."""
     whole = re.compile(rf"(?<!\w){re.escape(answer)}(?!\w)")
     return whole.sub(lambda _: foil, text) if whole.search(text) else None
+
+
+def states(text: str, asked: AskedQuestion) -> bool:
+    """Whether a text holds a right answer, in any of its forms."""
+    return Wanted(asked.answers).stands_in(searchable(text))
 
 
 def spread(asked: Sequence[AskedQuestion], count: int) -> list[AskedQuestion]:

@@ -40,30 +40,35 @@ class PassageTexts:
         return sum(wanted.stands_in(searchable(text)) for text in contents)
 
 
-def answer_sheet(evaluation: Evaluation, texts: PassageTexts, *, flops_a_token: float) -> Sheet:
+def answer_sheet(
+    evaluation: Evaluation, texts: PassageTexts, *, flops_a_token: float, branches: bool = False
+) -> Sheet:
     """Citations, rare facts, several documents, style and operations of an evaluation's answers.
 
     Args:
         evaluation: Of the test questions.
         texts: Of the index that was searched.
         flops_a_token: Of the generator, forward.
+        branches: Whether each token was computed behind each passage and without any, as mixtures do.
     """
     outcomes = evaluation.outcomes
     recall, precision = _citations(outcomes, texts)
     answered = [bool(one.question.answers) for one in outcomes]
-    rare = [bool(one.question.answers) and texts.mentions(one.question) <= 1 for one in outcomes]
+    rare = [bool(one.question.answers) and texts.mentions(one.question) == 1 for one in outcomes]
     several = [bool(one.question.answers) and len(one.question.documents) > 1 for one in outcomes]
     figures = {
         "citation_recall": recall,
         "citation_precision": precision,
         "rouge_l": mean_of([_rouge(one) for one in outcomes]),
+        "right": mean_of([one.right for one in outcomes]),
+        # Who refuses has not taken on the form of the answers.
         "style_match": mean_of(
-            [style_match(one.text, one.question.answers[0]) if one.text and one.question.answers else 0.0
-             for one in outcomes],
-            [bool(one.text) and known for one, known in zip(outcomes, answered, strict=True)],
+            [style_match(one.text or "", one.question.answers[0]) if known and one.text else 0.0
+             for one, known in zip(outcomes, answered, strict=True)],
+            answered,
         ),
         "answer_flops": mean_of(
-            [flops_a_token * (one.measured.prompt_tokens + one.measured.tokens) for one in outcomes],
+            [flops_a_token * _tokens(one, branches=branches) for one in outcomes],
             [one.measured.tokens > 0 for one in outcomes],
         ),
     }  # fmt: skip
@@ -71,7 +76,11 @@ def answer_sheet(evaluation: Evaluation, texts: PassageTexts, *, flops_a_token: 
         figures[f"exact_match_{name}"] = mean_of([one.exact_match for one in outcomes], where)
         figures[f"nll_{name}"] = _nll(outcomes, where)
     known = {name: one for name, one in figures.items() if one.denominators.any()}
-    return Sheet(clusters=tuple(cluster_of(one.question) for one in outcomes), figures=known)
+    return Sheet(
+        units=tuple(one.question.id for one in outcomes),
+        clusters=tuple(cluster_of(one.question) for one in outcomes),
+        figures=known,
+    )
 
 
 def _citations(outcomes: Sequence[Outcome], texts: PassageTexts) -> tuple[Ratio, Ratio]:
@@ -102,6 +111,12 @@ def _citations(outcomes: Sequence[Outcome], texts: PassageTexts) -> tuple[Ratio,
         Ratio(numerators=floats(supported), denominators=floats(given)),
         Ratio(numerators=floats(needed), denominators=floats(cited_ones)),
     )
+
+
+def _tokens(one: Outcome, *, branches: bool) -> int:
+    """That the generator read or wrote."""
+    measured = one.measured
+    return measured.prompt_tokens + measured.tokens * (1 + len(measured.citations) if branches else 1)
 
 
 def _rouge(one: Outcome) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +26,7 @@ class Elsewhere:
     Attributes:
         general: Texts and probes.
         base: The model that all were tuned from.
-        kept: A file for its distributions, which are measured once.
+        kept: A file for its distributions on these texts, which are measured once.
     """
 
     general: General
@@ -37,11 +36,10 @@ class Elsewhere:
     @cached_property
     def _distributions(self) -> torch.Tensor:
         if self.kept.is_file():
-            with contextlib.suppress(KeyError):
-                return load_file(self.kept)[self.general.sha256]
+            return load_file(self.kept)["base"]
         found = self._measuring(self.base).distributions(self.base.model)
         with new_file(self.kept) as stream:
-            stream.write(save({self.general.sha256: found}))
+            stream.write(save({"base": found}))
         return found
 
     def _measuring(self, target: Target) -> Forgetting:
@@ -80,6 +78,7 @@ class Elsewhere:
         }
         clusters = [*(f"text {number}" for number in details.texts), *(f"probe {number}" for number in range(asked))]
         return Sheet(
+            units=tuple(f"{number} {name}" for number, name in enumerate(clusters)),
             clusters=tuple(clusters),
             figures={name: one for name, one in figures.items() if one.denominators.any()},
         )

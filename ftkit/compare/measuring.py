@@ -96,7 +96,12 @@ def _asked(
         run=run,
         key=key,
         evaluation=evaluation,
-        sheet=answer_sheet(evaluation, opened.texts, flops_a_token=opened.flops_a_token),
+        sheet=answer_sheet(
+            evaluation,
+            opened.texts,
+            flops_a_token=opened.flops_a_token,
+            branches=arm.system.combines is not None and arm.system.combines.kind == "mixture",
+        ),
         cost=cost,
         open=seat_of,
     )
@@ -205,12 +210,11 @@ def _updates(count: int) -> Part:
             assert run is not None, "it learns"
             return opened.seat(arm, run).system, read_cost(run)
 
-        outcomes = answered.evaluation.outcomes
-        right = [one.question for one in outcomes if one.right and one.question.answers]
         untouched = opened.spec.measure.untouched
         seat = answered.open()
         if not isinstance(seat, Seat):
             return None
-        return measure_updates(seat, opened.workload, opened.edits[:count], right, untouched, retrain)
+        before = answered.evaluation.outcomes
+        return measure_updates(seat, opened.workload, opened.edits[:count], before, untouched, retrain)
 
     return measured

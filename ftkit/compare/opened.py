@@ -12,6 +12,7 @@ from ftkit.compare.arms import Arm, data_folder
 from ftkit.compare.from_answers import PassageTexts
 from ftkit.compare.general import Elsewhere
 from ftkit.compare.plan import Plan, choose_plan
+from ftkit.compare.routing import require_held
 from ftkit.compare.seat import Seat, Untrained, seat_of
 from ftkit.compare.training import Trainer, write_lessons
 from ftkit.compare.updating import FactEdit, draw_fact_edits
@@ -74,6 +75,13 @@ class Opened:
         return PassageTexts(self.shared.index)
 
     @cached_property
+    def index_flops(self) -> float:
+        """Of embedding every passage once."""
+        encoder = self.shared.encoders.document
+        contents = {one.content for one in self.shared.index.all_passages()}
+        return matrices_of(encoder.module).forward(sum(map(encoder.count, contents)))
+
+    @cached_property
     def flops_a_token(self) -> float:
         """Of the base, forward; what is tuned adds little."""
         return matrices_of(self.base.model).forward(1)
@@ -81,8 +89,10 @@ class Opened:
     @cached_property
     def elsewhere(self) -> Elsewhere | None:
         """What measures forgetting."""
-        kept = self.folder / "general.safetensors"
-        return None if self.general is None else Elsewhere(general=self.general, base=self.base, kept=kept)
+        if self.general is None:
+            return None
+        measured = sha256_json([self.ground[0], self.general.sha256])[:12]
+        return Elsewhere(general=self.general, base=self.base, kept=self.folder / f"general-{measured}.safetensors")
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -148,6 +158,7 @@ def open_comparison(spec: CompareSpec, workload: Workload, folder: Path) -> Open
     Raises:
         DataError: What is to be measured cannot be, on these questions and documents.
     """
+    require_held(spec, workload)
     measure = spec.measure
     general = None if measure.general is None else read_general(measure.general, most=measure.general_rows)
     edits = draw_fact_edits(workload, max(measure.updates)) if measure.updates else []

@@ -39,8 +39,9 @@ def claims_section(document: Mapping[str, Any]) -> Markup | None:
         table(list(CLAIM_HEAD), rows, numeric=(3, 4, 5)),
         note(
             "Written down before the run. Supported: the first system is better and chance is no explanation, at a "
-            "level of 5 % over all claims together (Holm). Refuted: it is worse, in the same way. Undetermined: this "
-            "many questions cannot tell. Counted figures have no chance in them. All of it holds at this scale."
+            "level of 5 % over all claims together (Holm). Refuted: the opposite, in the same way; of a claim with a "
+            "margin, that it is not better by so much. Undetermined: this many questions cannot tell. Counted "
+            "figures have no chance in them. All of it holds at this scale."
         ),
     )
 
@@ -84,7 +85,7 @@ def staged_section(document: Mapping[str, Any]) -> Markup | None:
             "–" if one["difference"] is None else f"{one['difference']:+.3f}",
             "–" if one["low"] is None else f"{one['low']:+.3f} to {one['high']:+.3f}",
             "–" if one["p"] is None else f"{one['p']:.4f}",
-            "stands" if one["accepted"] else "left out",
+            {True: "stands", False: "left out", None: "not measured yet"}[one["accepted"]],
         ]
         for one in staged["steps"]
     ]
@@ -188,7 +189,8 @@ def updates_section(document: Mapping[str, Any]) -> Markup | None:
         table(head, rows, numeric=tuple(range(1, len(head)))),
         note(
             "Shares of the edited facts that are answered as the documents say now, and as they said before. With "
-            "passages an edit is a new version in the index; what was learnt by heart is trained anew."
+            "passages an edit is a new version in the index; a system that learnt documents by heart, and is given "
+            "none, is trained anew. Combinations keep what their generators learnt."
         ),
     )
 

@@ -61,7 +61,9 @@ def choose_plan(
     Raises:
         ResourceError: Not even the fewest questions that tell something fit.
     """
-    key = sha256_json([spec.model_dump(mode="json"), minutes, workload.sha256, workload.test_sha256])
+    # What is claimed of the figures does not decide how many there are.
+    decisive = spec.model_dump(mode="json", exclude={"claims", "primary", "staged", "output", "budget"})
+    key = sha256_json([decisive, minutes, workload.sha256, workload.test_sha256])
     path = folder / PLAN
     if path.is_file():
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -76,13 +78,15 @@ def choose_plan(
     for count in spec.measure.updates:
         training += per_token * length * sum(_passes(spec, one) for one in _trained_anew(spec))
         fixed += per_question * (count + spec.measure.untouched) * len(spec.measure.updates_of or spec.systems)
+    # A curve's numbers are below that of all questions.
+    fewest = max([FEWEST_TRAIN, *(int(one) + 1 for one in spec.measure.curve if one >= 1)])
     if minutes is not None:
         seconds = 60 * minutes - fixed
         test = min(test, int(ASKING_SHARE * seconds / asking))
         left = seconds - test * asking
         train = min(train, int(left / training)) if training else train
-        if test < min(FEWEST_TEST, len(workload.test)) or train < min(FEWEST_TRAIN, len(workload.train)):
-            need = max(FEWEST_TEST * asking / ASKING_SHARE, FEWEST_TRAIN * training / (1 - ASKING_SHARE))
+        if test < min(FEWEST_TEST, len(workload.test)) or train < min(fewest, len(workload.train)):
+            need = max(FEWEST_TEST * asking / ASKING_SHARE, fewest * training / (1 - ASKING_SHARE))
             need = (need + fixed) / 60
             raise ResourceError(
                 f"{minutes:g} minutes are enough for {max(train, 0)} training and {max(test, 0)} test questions",
@@ -105,7 +109,11 @@ def choose_plan(
 
 def _share(arm: Arm, workload: Workload) -> float:
     """Of the training questions that a variant has; about, where it is not a number of them."""
-    return min(1.0, int(arm.variant) / max(1, len(workload.train))) if arm.variant.isdigit() else 1.0
+    try:
+        count = float(arm.variant)
+    except ValueError:
+        return 1.0
+    return min(1.0, count if count < 1 else count / max(1, len(workload.train)))
 
 
 def _asked_beside(spec: CompareSpec, arms: Sequence[Arm]) -> int:

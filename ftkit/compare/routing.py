@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ftkit.compare.arms import Arm
 from ftkit.compare.seat import Seat
+from ftkit.compare.workload import Workload
 from ftkit.errors import DataError
 from ftkit.files import write_json
 from ftkit.hybrid.router import Router, question_features
@@ -17,6 +18,7 @@ from ftkit.rag.encoder import Encoder
 from ftkit.rag.evaluation import Evaluation
 from ftkit.rag.outcomes import Outcome
 from ftkit.rag.questions import AskedQuestion, document_groups
+from ftkit.recipe import CompareSpec
 from ftkit.recipe.hybrid import RouterSection
 
 
@@ -61,6 +63,27 @@ class RoutedSeat:
 AnySeat = Seat | RoutedSeat
 
 
+def require_held(spec: CompareSpec, workload: Workload) -> None:
+    """Held-back questions that combinations can be chosen by.
+
+    Raises:
+        DataError: There are too few, which would otherwise be known only after their systems are trained.
+    """
+    for name, system in spec.systems.items():
+        if system.combines is None:
+            continue
+        if not any(one.answers for one in workload.held):
+            raise DataError(
+                f"{name}: no question that is held back has an answer, so there is nothing to choose by",
+                fix="Raise data.validation, or name a file.",
+            )
+        if system.combines.kind == "router" and len(set(document_groups(workload.held))) < 2:
+            raise DataError(
+                f"{name}: a router needs held-back questions about two documents at least",
+                fix="Raise data.validation, or name a file.",
+            )
+
+
 def routed_seat(
     arm: Arm,
     seats: Mapping[str, AnySeat],
@@ -78,17 +101,9 @@ def routed_seat(
         tests: What they answered to the test questions.
         encoder: Whose vectors it reads.
         stored: Where what it learnt is noted, to be looked at.
-
-    Raises:
-        DataError: The held-back questions are about one document alone.
     """
     outcomes = {name: one.outcomes for name, one in held.items()}
     questions = [one.question for one in next(iter(outcomes.values()))]
-    if len(set(document_groups(questions))) < 2:
-        raise DataError(
-            f"{arm.name}: a router needs held-back questions about two documents at least",
-            fix="Raise data.validation, or add questions.",
-        )
     router, facts = learn_router(outcomes, questions, encoder, RouterSection())
     write_json(stored, facts)
     return RoutedSeat(arm=arm, seats=seats, tests=tests, router=router, encoder=encoder)

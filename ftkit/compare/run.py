@@ -130,7 +130,8 @@ def _answer(opened: Opened, found: _Found, arm: Arm) -> None:
         found.waiting.append(arm.label)
         return
     known = {name: one for name, one in members.items() if one is not None}
-    found.answered.setdefault(arm.label, []).append(answer_questions(opened, arm, known))
+    answered = answer_questions(opened, arm, known)
+    found.answered.setdefault(arm.label, []).append(answered)
 
 
 def _measure(opened: Opened, found: _Found, label: str, seed: int, part: str) -> None:
@@ -204,20 +205,16 @@ class _Page:
 
 def _write(opened: Opened, found: _Found, standing_of: Callable[[str, Lifecycle | None], Standing]) -> dict[str, Any]:
     spec = opened.spec
-    lifecycles = {
-        name: lifecycle_of(opened, system, [one.cost for one in found.answered[name]])
-        for name, system in spec.systems.items()
-        if name in found.answered
-    }
+    costs = {label: [one.cost for one in answered] for label, answered in found.answered.items()}
+    lifecycles = {name: lifecycle_of(opened, name, costs) for name in spec.systems if name in found.answered}
     labels = [*(name for name in spec.systems if name in found.answered), *(n for n in found.answered if "@" in n)]
     standings = {label: standing_of(label, lifecycles.get(label)) for label in labels}
-    known = [one for one in spec.contrasts() if {one.a, one.b} <= set(standings)]
     document = comparison_document(
         Measured(
             opened=opened,
             standings=standings,
-            costs={label: [one.cost for one in found.answered[label]] for label in labels},
-            contrasts=contrasts_of(standings, known),
+            costs=costs,
+            contrasts=contrasts_of(standings, spec.contrasts()),
             claims=judge(spec.claims, standings),
             staged=None if spec.staged is None else climb(spec.staged, standings),
             lifecycles=lifecycles,

@@ -16,11 +16,13 @@ class Sheet:
     """What one part of a comparison found of one system with one seed.
 
     Attributes:
-        clusters: What each unit is resampled with; the same for all systems, in the same order.
+        units: Names of the units; the same for all systems, in the same order, or they cannot be paired.
+        clusters: What each unit is resampled with.
         figures: Ratios over the units.
         counted: What is no ratio: seconds, operations.
     """
 
+    units: tuple[str, ...]
     clusters: tuple[str, ...]
     figures: Mapping[str, Ratio]
     counted: Mapping[str, float] = field(default_factory=dict)
@@ -28,6 +30,7 @@ class Sheet:
     def to_dict(self) -> dict[str, Any]:
         """As it is stored."""
         return {
+            "units": list(self.units),
             "clusters": list(self.clusters),
             "figures": {
                 name: {"numerators": one.numerators.tolist(), "denominators": one.denominators.tolist()}
@@ -40,6 +43,7 @@ class Sheet:
 def sheet_from(values: Mapping[str, Any]) -> Sheet:
     """The same from `Sheet.to_dict`."""
     return Sheet(
+        units=tuple(values["units"]),
         clusters=tuple(values["clusters"]),
         figures={
             name: Ratio(numerators=floats(one["numerators"]), denominators=floats(one["denominators"]))

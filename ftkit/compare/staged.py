@@ -20,13 +20,13 @@ class Step:
         rung: The system.
         against: The one that stood.
         contrast: Of the two; None where the rung was not measured.
-        accepted: Whether it stands now.
+        accepted: Whether it stands now; None where it was not measured.
     """
 
     rung: str
     against: str
     contrast: Contrast | None
-    accepted: bool
+    accepted: bool | None
 
     def to_dict(self) -> dict[str, Any]:
         """As in comparison.json."""
@@ -60,7 +60,7 @@ def climb(section: StagedSection, standings: Mapping[str, Standing]) -> tuple[st
     for rung in others:
         found = standings.get(rung)
         contrast = None if found is None else contrast_of(found, standings[stands], section.metric)
-        accepted = contrast is not None and _is_better(contrast, level)
+        accepted = None if contrast is None else _is_better(contrast, level)
         steps.append(Step(rung=rung, against=stands, contrast=contrast, accepted=accepted))
         stands = rung if accepted else stands
     return stands, steps

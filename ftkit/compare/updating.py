@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ftkit.compare.combining import with_more_to_remember
-from ftkit.compare.foils import foil_for, replaced, spread
+from ftkit.compare.foils import foil_for, replaced, spread, states
 from ftkit.compare.seat import Seat
 from ftkit.compare.sheet import Sheet, mean_of
 from ftkit.compare.variants import Variant
@@ -30,6 +30,7 @@ from ftkit.rag.document import Document
 from ftkit.rag.exported import PartNames
 from ftkit.rag.figures import cluster_of
 from ftkit.rag.index import Index
+from ftkit.rag.outcomes import Outcome
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.snapshot import copy_index
 from ftkit.train.work import matrices_of
@@ -67,7 +68,7 @@ def draw_fact_edits(workload: Workload, count: int) -> list[FactEdit]:
         if document.id in found or (foil := foil_for(one, known, document.text)) is None:
             continue
         text = replaced(document.text, one.answers[0], foil)
-        if text is not None:
+        if text is not None and not states(text, one):
             now = replace(one, answers=(foil,))
             found[document.id] = FactEdit(asked=now, former=one.answers, document=replace(document, text=text))
         if len(found) == count:
@@ -85,20 +86,28 @@ def edited(workload: Workload, edits: Sequence[FactEdit]) -> Workload:
     """The workload with the documents as they are now, and with the new facts among the training questions."""
     now = {one.document.id: one.document for one in edits}
     documents = tuple(now.get(one.id, one) for one in workload.corpus.documents)
-    changed = {one.asked.id for one in edits}
-    kept = tuple(one for one in workload.train if one.id not in changed)
     # Asked in other words than it is asked in afterwards.
     taught = tuple(
         replace(one.asked, id=f"{one.asked.id} edited", question=worded(one.asked.question)[2]) for one in edits
     )
-    return replace(workload, corpus=replace(workload.corpus, documents=documents), train=(*kept, *taught))
+    asked = {one.asked.question for one in edits}
+    train = tuple(_as_now(one, edits) for one in workload.train if one.question not in asked)
+    return replace(workload, corpus=replace(workload.corpus, documents=documents), train=(*train, *taught))
+
+
+def _as_now(asked: AskedQuestion, edits: Sequence[FactEdit]) -> AskedQuestion:
+    """A training question with its answer of now, where an edit changed it: no lesson contradicts the documents."""
+    for one in edits:
+        if one.document.id in asked.documents and asked.answers and is_right(asked.answers[0], one.former):
+            return replace(asked, answers=one.asked.answers)
+    return asked
 
 
 def measure_updates(
     seat: Seat,
     workload: Workload,
     edits: Sequence[FactEdit],
-    right_before: Sequence[AskedQuestion],
+    before: Sequence[Outcome],
     untouched: int,
     retrain: Retrain,
 ) -> Sheet:
@@ -108,18 +117,19 @@ def measure_updates(
         seat: The system, before.
         workload: Before.
         edits: One a document.
-        right_before: Test questions that it answered rightly.
-        untouched: How many of those that no edit is about are asked again.
+        before: Its answers to the test questions.
+        untouched: How many of these, that no edit is about, are asked again; the same for every system.
         retrain: Trains a system that learns by heart with other documents.
 
     Returns:
         With N edits, ``updated_N``: share of the edited facts that are answered as the documents say now;
-        ``stale_N``: as they said before; ``unharmed_N``: share of the other questions that are still answered
-        rightly. ``update_s_N`` and ``update_flops_N``: what it took.
+        ``stale_N``: as they said before; ``unharmed_N``: share of the other questions, of those that were answered
+        rightly before, that still are. ``update_s_N`` and ``update_flops_N``: what it took.
     """
     touched = {one.document.id for one in edits}
-    others = [one for one in right_before if not touched & set(one.documents)]
-    others = spread(others, untouched)
+    right_before = {one.question.id: one.right for one in before}
+    asked = [one.question for one in before if one.question.answers and not touched & set(one.question.documents)]
+    others = spread(asked, untouched)
     with tempfile.TemporaryDirectory(prefix="ftkit-updates-") as place:
         now, seconds, flops = _up_to_date(seat, workload, edits, retrain, Path(place))
         said = [None if one.abstained else one.text for one in now.answers([*(one.asked for one in edits), *others])]
@@ -131,28 +141,31 @@ def measure_updates(
         for at, (text, one) in enumerate(zip(said[:count], edits, strict=True))
     ]
     kept = [is_right(text, one.answers) for text, one in zip(said[count:], others, strict=True)]
-    about_edits, rest = [*[1.0] * count, *[0.0] * len(others)], [*[0.0] * count, *[1.0] * len(others)]
+    about_edits = [*[1.0] * count, *[0.0] * len(others)]
+    rest = [*[0.0] * count, *(float(right_before[one.id]) for one in others)]
     figures = {
         f"updated_{count}": mean_of([*new, *kept], about_edits),
         f"stale_{count}": mean_of([*old, *kept], about_edits),
         f"unharmed_{count}": mean_of([*new, *kept], rest),
     }
     return Sheet(
+        units=(*(f"edit {one.asked.id}" for one in edits), *(one.id for one in others)),
         clusters=(*(cluster_of(one.asked) for one in edits), *map(cluster_of, others)),
         figures={name: one for name, one in figures.items() if one.denominators.any()},
-        counted={f"update_s_{count}": seconds, f"update_flops_{count}": flops},
+        counted={f"update_s_{count}": seconds} | ({} if flops is None else {f"update_flops_{count}": flops}),
     )
 
 
 def _up_to_date(
     seat: Seat, workload: Workload, edits: Sequence[FactEdit], retrain: Retrain, place: Path
-) -> tuple[Seat, float, float]:
+) -> tuple[Seat, float, float | None]:
     """The system after the edits, on an index of its own; seconds and operations that it took."""
-    system, seconds, flops = seat.system, 0.0, 0.0
+    system, seconds = seat.system, 0.0
+    flops: float | None = 0.0
     if seat.arm.system.learns and not seat.retrieves:
         variant = Variant(name=f"edited-{len(edits)}", workload=edited(workload, edits))
         system, cost = retrain(variant)
-        seconds, flops = cost.seconds, cost.flops or 0.0
+        seconds, flops = cost.seconds, cost.flops
     index = copied_index(system.index, place / "index")
     known = {one.content for one in index.all_passages()}
     if seat.retrieves:
@@ -161,7 +174,7 @@ def _up_to_date(
         seconds += time.perf_counter() - started
         encoder = system.encoders.document
         new = {one.content for one in index.all_passages()} - known
-        flops += matrices_of(encoder.module).forward(sum(map(encoder.count, new)))
+        flops = (flops or 0.0) + matrices_of(encoder.module).forward(sum(map(encoder.count, new)))
     if isinstance(system, NearestSystem):
         if not seat.retrieves:
             index.add([one.document for one in edits], system.encoders)  # cuts them; nothing is searched in it
@@ -170,7 +183,7 @@ def _up_to_date(
         system = with_more_to_remember(system, contents, place / "memory")
         seconds += time.perf_counter() - started
         tokens = sum(len(system.generator.tokenizer(text)["input_ids"]) for text in contents)
-        flops += matrices_of(system.generator.model).forward(tokens)
+        flops = (flops or 0.0) + matrices_of(system.generator.model).forward(tokens)
     return seat.on(replace(system, index=index)), seconds, flops
 
 

@@ -34,13 +34,14 @@ def variants_of(measure: MeasureSection, workload: Workload) -> dict[str, Varian
         DataError: A variant asks for more questions than there are.
     """
     found = {"": Variant(name="", workload=workload)}
-    for count in measure.curve:
+    for one in measure.curve:
+        count = questions_of(one, len(workload.train))
         if count >= len(workload.train):
             raise DataError(
                 f"measure.curve: {count} of {len(workload.train)} training questions is no smaller number",
                 fix="Name smaller ones; all of them are the comparison itself.",
             )
-        found[str(count)] = Variant(name=str(count), workload=workload.drawn(count, None))
+        found[f"{one:g}"] = Variant(name=f"{one:g}", workload=workload.drawn(count, None))
     if measure.noise is not None:
         noisy = replace(workload, train=_noisy(workload.train, measure.noise))
         found["noise"] = Variant(name="noise", workload=noisy)
@@ -50,6 +51,11 @@ def variants_of(measure: MeasureSection, workload: Workload) -> dict[str, Varian
         # As many questions, of all kinds alike: what is lost against these is lost to the imbalance alone.
         found["balance"] = Variant(name="balance", workload=workload.drawn(len(uneven.train), None))
     return found
+
+
+def questions_of(count: float, there: int) -> int:
+    """How many questions a point of a curve has; a share is of those that there are."""
+    return max(2, round(count * there)) if count < 1 else int(count)
 
 
 def commonest_form(asked: Sequence[AskedQuestion]) -> str:
@@ -62,7 +68,14 @@ def _noisy(asked: Sequence[AskedQuestion], share: float) -> tuple[AskedQuestion,
     """With the first answer of a share of them replaced by another of its form; the document stays."""
     foils = {one.id: foil_for(one, asked, "") for one in asked if one.answers}
     ranked = sorted((one for one in asked if foils.get(one.id)), key=lambda one: _draw("noise", one))
-    wrong = {one.id for one in ranked[: round(share * len(asked))]}
+    wanted = round(share * len(foils))
+    if len(ranked) < wanted:
+        raise DataError(
+            f"measure.noise: {wanted} of {len(foils)} answers are to be swapped, and {len(ranked)} have another of "
+            "their form",
+            fix=f"Take {len(ranked) / max(1, len(foils)):.2f} at most.",
+        )
+    wrong = {one.id for one in ranked[:wanted]}
     return tuple(replace(one, answers=(str(foils[one.id]),)) if one.id in wrong else one for one in asked)
 
 

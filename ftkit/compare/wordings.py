@@ -48,7 +48,7 @@ def measure_wordings(seat: Answers, questions: Sequence[AskedQuestion], count: i
     Returns:
         ``wording_accuracy``, right answers over all wordings; ``wording_worst``, questions answered rightly in every
         wording; ``wording_agreement``, share of the wordings that get the commonest answer; ``wording_style``, the
-        same of its form, whatever it says.
+        same of its form, whatever it says. Who refuses agrees with nobody.
     """
     asked = spread(questions, count)
     every = [replace(one, question=text) for one in asked for text in worded(one.question)]
@@ -56,19 +56,20 @@ def measure_wordings(seat: Answers, questions: Sequence[AskedQuestion], count: i
     each = [said[at : at + len(WORDINGS)] for at in range(0, len(said), len(WORDINGS))]
     right = [[is_right(text, one.answers) for text in texts] for one, texts in zip(asked, each, strict=True)]
     return Sheet(
+        units=tuple(one.id for one in asked),
         clusters=tuple(map(cluster_of, asked)),
         figures={
             "wording_accuracy": mean_of([sum(one) / len(one) for one in right]),
             "wording_worst": mean_of([all(one) for one in right]),
-            "wording_agreement": mean_of([_commonest([_plain(text) for text in texts]) for texts in each]),
-            "wording_style": mean_of([_commonest([style_of(text or "") for text in texts]) for texts in each]),
+            "wording_agreement": mean_of([_commonest([_plain(text) for text in texts if text]) for texts in each]),
+            "wording_style": mean_of([_commonest([style_of(text) for text in texts if text]) for texts in each]),
         },
     )
 
 
-def _plain(text: str | None) -> tuple[str, ...]:
-    return () if text is None else tuple(squad_words(text))
+def _plain(text: str) -> tuple[str, ...]:
+    return tuple(squad_words(text))
 
 
 def _commonest(values: Sequence[object]) -> float:
-    return max(Counter(values).values()) / len(values)
+    return max(Counter(values).values(), default=0) / len(WORDINGS)

@@ -104,8 +104,8 @@ def values_of(figures: Mapping[str, Figure], questions: int) -> dict[str, float 
 def intervals_of(figures: Mapping[str, Figure], clusters: Sequence[str]) -> dict[str, Interval | None]:
     """The 2.5th and 97.5th percentile of each figure over resampled clusters.
 
-    None where the figure has no value, and of all figures where there is one cluster alone: nothing is known then of
-    how clusters differ. Of few clusters intervals are too narrow.
+    None where the figure has no value, and where one cluster alone counts in it: nothing is known then of how
+    clusters differ. Of few clusters intervals are too narrow.
 
     Clusters are drawn with replacement, as many as there are, and each brings all its questions: questions about one
     document are right or wrong together, so they are not independent.
@@ -119,10 +119,19 @@ def intervals_of(figures: Mapping[str, Figure], clusters: Sequence[str]) -> dict
     """
     found: dict[str, Interval | None] = {}
     for name, values in draws_of(figures, clusters).items():
-        values = values[~np.isnan(values)]
+        values = values[~np.isnan(values)] if counting_clusters(figures[name], clusters) > 1 else np.zeros(0)
         low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (0.0, 0.0)
         found[name] = (float(low), float(high)) if len(values) else None
     return found
+
+
+def counting_clusters(figure: Figure, clusters: Sequence[str]) -> int:
+    """Clusters with a unit that counts in a figure; of a difference, in both halves the fewer."""
+    if isinstance(figure, Difference):
+        return min(counting_clusters(figure.first, clusters), counting_clusters(figure.second, clusters))
+    if isinstance(figure, Ratio):
+        return len({clusters[int(at)] for at in np.flatnonzero(figure.denominators)})
+    return len(set(clusters))
 
 
 def draws_of(figures: Mapping[str, Figure], clusters: Sequence[str]) -> dict[str, Floats]:

@@ -211,6 +211,8 @@ class CompareSpec(Section):
                     raise ClashError(f"{name!r} is none of the systems: {', '.join(self.systems)}", ("measure", key))
         if twice := [one.id for one in self.claims if [other.id for other in self.claims].count(one.id) > 1]:
             raise ClashError(f"{twice[0]!r} names two claims", ("claims",))
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ClashError("names one seed twice", ("seeds",))
         reference = None if self.equal_flops is None else self.systems.get(self.equal_flops)
         if self.equal_flops is not None and (reference is None or "reader" not in reference.stages):
             raise ClashError(f"{self.equal_flops!r} is no system with the stage reader", ("equal_flops",))
@@ -255,7 +257,7 @@ class CompareSpec(Section):
         """Other ways of training: a number of questions, noise, imbalance and what imbalance is held against."""
         measure = self.measure
         return (
-            *(str(count) for count in measure.curve),
+            *(f"{count:g}" for count in measure.curve),
             *(("noise",) if measure.noise else ()),
             *(("imbalance", "balance") if measure.imbalance else ()),
         )

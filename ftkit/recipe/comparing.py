@@ -13,6 +13,7 @@ from ftkit.recipe.sections import PathText
 # Of one answer or of one text, so that two systems can be paired on them.
 FIGURES = (
     "exact_match",
+    "right",
     "f1",
     "rouge_l",
     "nll",
@@ -45,8 +46,8 @@ FIGURES = (
 # Of each number of edits.
 UPDATED = re.compile(r"(updated|stale|unharmed)_[1-9][0-9]*")
 # Counted once for a system: no chance is in them, so that they are compared as they are.
-COUNTED = ("training_flops", "trained_parameters", "shipped_bytes", "components", "setup_steps")
-COUNTED_UPDATES = re.compile(r"(update_flops|update_s)_[1-9][0-9]*")
+COUNTED = ("training_flops", "setup_flops", "trained_parameters", "shipped_bytes", "components", "setup_steps")
+COUNTED_UPDATES = re.compile(r"update_flops_[1-9][0-9]*")
 LOWER_IS_BETTER = (
     "nll", "nll_rare", "nll_two_documents", "risk", "risk_at_equal_coverage", "answer_flops", "follows_memory",
     "bits_per_byte", "kl_to_base", *COUNTED,
@@ -80,8 +81,10 @@ class MeasureSection(Section):
         default=None, min_length=1, description="Files that forgetting is measured on; see evaluate.forgetting."
     )
     general_rows: int = Field(default=100, ge=1, description="Rows of each kind that are used of those files.")
-    curve: tuple[int, ...] = Field(
-        default=(), description="Numbers of training questions that systems are trained on anew."
+    curve: tuple[float | int, ...] = Field(
+        default=(),
+        description="Smaller numbers of training questions, or shares of them below 1, that systems are trained on "
+        "anew.",
     )
     noise: float | None = Field(
         default=None, gt=0, le=1, description="Share of the training answers that are swapped for wrong ones."
@@ -107,7 +110,7 @@ class MeasureSection(Section):
             return value
         value = {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
         for key in ("updates", "curve"):
-            if isinstance(value.get(key), int):
+            if isinstance(value.get(key), (int, float)):
                 value[key] = (value[key],)
         for key in ("general", "variants_of", "updates_of"):
             if isinstance(value.get(key), str):
@@ -116,9 +119,13 @@ class MeasureSection(Section):
 
     @model_validator(mode="after")
     def _numbers_are_whole(self) -> MeasureSection:
-        for key, least in (("updates", 1), ("curve", 2)):
-            if wrong := [one for one in getattr(self, key) if one < least]:
-                raise ClashError(f"{wrong[0]} is less than {least}", (key,))
+        if wrong := [one for one in self.updates if one < 1]:
+            raise ClashError(f"{wrong[0]} is less than 1", ("updates",))
+        if fault := [one for one in self.curve if not (0 < one < 1 or (one >= 2 and one == int(one)))]:
+            raise ClashError(f"{fault[0]:g} is no number of questions from 2 on, and no share of them", ("curve",))
+        for key in ("updates", "curve"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                raise ClashError("names one number twice", (key,))
         return self
 
 
@@ -140,7 +147,7 @@ class ContrastSection(Section):
             return value
         raise ValueError(
             f"no figure is called {value}; there are {', '.join((*FIGURES, *COUNTED))}, and of each number of edits "
-            "updated_N, stale_N, unharmed_N, update_s_N and update_flops_N"
+            "updated_N, stale_N, unharmed_N and update_flops_N"
         )
 
 

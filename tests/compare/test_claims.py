@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from ftkit.compare.claims import judge
 from ftkit.compare.page_parts import CLAIM_HEAD, claim_rows
+from ftkit.compare.sheet import Sheet
 from ftkit.compare.staged import climb
+from ftkit.rag.intervals import Ratio
 from ftkit.recipe import ClaimSection, StagedSection
 from tests.compare.test_contrasts import standing
 
@@ -52,6 +54,41 @@ def test_each_verdict_on_equality_can_be_reached():
     assert verdict(bad, alike, kind="equal", margin=0.1) == "supported"
     assert verdict(good, bad, kind="equal", margin=0.1) == "refuted"
     assert verdict(good, bad, kind="equal", margin=0.3) == "undetermined"
+
+
+def counted_by_few(name, values, counting):
+    """A system with a figure that only the first questions count in."""
+    found = standing(name, np.ones(60), nll=HARD)
+    where = np.arange(60) < counting
+    ratio = Ratio(numerators=np.asarray(values) * where, denominators=where.astype(float))
+    units = tuple(f"q{number}" for number in range(60))
+    return replace(found, sheets={"rare": (Sheet(units=units, clusters=units, figures={"nll_rare": ratio}),)})
+
+
+@pytest.mark.parametrize(("counting", "expected"), [(1, "undetermined"), (3, "undetermined"), (12, "supported")])
+def test_a_figure_of_few_questions_settles_nothing_however_clear_it_looks(counting, expected):
+    good, bad = counted_by_few("a", np.zeros(60), counting), counted_by_few("b", np.ones(60), counting)
+    assert verdict(good, bad, metric="nll_rare") == expected
+    assert (good.intervals["nll_rare"] is None) == (counting == 1)
+
+
+def test_figures_over_other_units_are_not_paired():
+    good, bad = counted_by_few("a", np.zeros(60), 12), counted_by_few("b", np.ones(60), 12)
+    (sheet,) = bad.sheets["rare"]
+    other = replace(sheet, units=tuple(f"other {unit}" for unit in sheet.units))
+    assert verdict(good, replace(bad, sheets={"rare": (other,)}), metric="nll_rare") == "not measured"
+
+
+def test_what_is_not_measured_yet_counts_in_the_correction():
+    rng = np.random.default_rng(3)
+    slight, base = (
+        standing("a", np.ones(60), nll=HARD - 0.035 + rng.normal(0, 0.1, 60)),
+        standing("b", np.ones(60), nll=HARD),
+    )
+    claims = [ClaimSection(id="one", text="one", a="a", b="b")]
+    claims += [ClaimSection(id=f"x{number}", text="later", a=f"x{number}", b="b") for number in range(30)]
+    first, *_ = judge(claims, {"a": slight, "b": base})
+    assert first.verdict == "undetermined" and verdict(slight, base) == "supported"
 
 
 def test_what_is_counted_needs_no_chance():

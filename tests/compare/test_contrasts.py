@@ -33,7 +33,7 @@ def standing(name, scores, *, nll=None, documents=None, seeds=1):
         )
         for number, (score, document) in enumerate(zip(scores, documents, strict=True))
     ]
-    evaluation = SimpleNamespace(figures=figures, outcomes=outcomes, values=dict.fromkeys(figures, 0.0))
+    evaluation = SimpleNamespace(figures=figures, outcomes=outcomes, values=dict.fromkeys(figures, 0.0), settings={})
     return Standing(name=name, evaluations=(evaluation,) * seeds)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from ftkit.compare.figures import _surest
 from ftkit.compare.foils import foil_for, form_of, replaced
 from ftkit.compare.from_answers import answer_sheet, style_match
 from ftkit.compare.updating import draw_fact_edits, edited
 from ftkit.compare.variants import variants_of
-from ftkit.compare.wordings import WORDINGS, worded
+from ftkit.compare.wordings import WORDINGS, measure_wordings, worded
 from ftkit.compare.workload import Workload
+from ftkit.errors import DataError
 from ftkit.rag.corpus import Corpus
 from ftkit.rag.document import Document
 from ftkit.rag.questions import AskedQuestion
@@ -46,6 +49,8 @@ def test_a_foil_has_the_form_of_the_answer_and_stands_nowhere_in_the_text():
     assert foil not in ("1300", "1301", "1302")
     assert foil == foil_for(YEARS[0], [*NAMES, *reversed(YEARS)], "In 1301 and 1302 it rained.")
     assert foil_for(YEARS[0], NAMES, "") is None
+    # Who reads the foil must not seem to remember.
+    assert foil_for(asked("p", "Paris"), [asked("h", "Paris Hilton"), asked("l", "Lyon")], "") == "Lyon"
     assert foil_for(asked("b", "yes"), [asked("c", "no")], "") is None
 
 
@@ -66,18 +71,61 @@ def test_every_edit_changes_one_document_and_fewer_are_the_first_of_more():
     texts = {one.id: one.text for one in now.corpus.documents}
     assert sum(texts[name] != before[name] for name in before) == 6
     # No former answer is trained on any more, and no edited question in the words that it is asked in.
-    taught = {one.id: one.answers for one in now.train}
-    assert not {one.asked.id for one in edits} & set(taught)
     assert not {one.asked.question for one in edits} & {one.question for one in now.train}
 
 
+def test_no_lesson_contradicts_an_edited_document():
+    edits = draw_fact_edits(WORKLOAD, 6)
+    reworded = tuple(
+        AskedQuestion(
+            question=f"Say it: {one.question}", answers=one.answers, documents=one.documents, id=f"again {one.id}"
+        )
+        for one in (*YEARS, *NAMES)
+    )
+    known = {one.document.id: one for one in edits}
+    for one in edited(replace(WORKLOAD, train=reworded), edits).train:
+        if one.documents[0] in known:
+            assert one.answers == known[one.documents[0]].asked.answers
+
+
+def test_a_document_that_keeps_another_form_of_the_answer_is_not_edited():
+    twice = AskedQuestion(question="Who?", answers=("Robert Smith", "Bob Smith"), documents=("d.md",), id="twice")
+    corpus = Corpus(documents=(Document(id="d.md", text="Robert Smith led it. Bob Smith was kind."),))
+    workload = Workload(corpus=corpus, train=(twice,), held=(), test=(asked("o", "Jane Doe", "o.md"),))
+    with pytest.raises(DataError, match="1 documents cannot be edited: 0 state"):
+        draw_fact_edits(workload, 1)
+
+
+def test_who_refuses_is_not_consistent():
+    class Refuses:
+        def answers(self, every):
+            return [SimpleNamespace(abstained=True, text="") for _ in every]
+
+    sheet = measure_wordings(Refuses(), YEARS, 4)
+    assert sheet.figures["wording_agreement"].numerators.tolist() == [0, 0, 0, 0]
+    assert sheet.figures["wording_style"].numerators.tolist() == [0, 0, 0, 0]
+
+
+def test_of_the_surest_answers_those_of_probability_one_come_first():
+    def surest(coverage):
+        outcomes = [
+            SimpleNamespace(text="a", right=right, measured=SimpleNamespace(confidence=confidence))
+            for right, confidence in ((True, -0.0), (False, -3.0), (True, -1.0))
+        ]
+        return _surest(SimpleNamespace(outcomes=outcomes), coverage)
+
+    assert surest(1 / 3).numerators.tolist() == [0, 0, 0] and surest(1 / 3).denominators.tolist() == [1, 0, 0]
+    assert surest(1.0).numerators.tolist() == [0, 1, 0]
+
+
 def test_variants_change_what_they_say_and_nothing_else():
-    measure = MeasureSection(curve=(4,), noise=0.5, imbalance=0.7)
+    measure = MeasureSection(curve=(4, 0.5), noise=0.5, imbalance=0.7)
     found = variants_of(measure, WORKLOAD)
+    assert len(found["0.5"].workload.train) == 5
     assert len(found["4"].workload.train) == 4 and set(found["4"].workload.train) <= set(WORKLOAD.train)
     noisy = found["noise"].workload.train
     wrong = [(one, other) for one, other in zip(WORKLOAD.train, noisy, strict=True) if one != other]
-    assert len(wrong) == 5  # half of ten
+    assert len(wrong) == 4  # half of the nine that have an answer
     assert all(form_of(one.answers[0]) == form_of(other.answers[0]) != "none" for one, other in wrong)
     uneven, even = found["imbalance"].workload.train, found["balance"].workload.train
     assert len(uneven) == len(even) == 8
@@ -115,7 +163,9 @@ def outcome(question, said, cited, *, right, nll=1.0):
         citations=tuple(SimpleNamespace(start=start) for start in cited), nll=nll, nll_tokens=2, prompt_tokens=10,
         tokens=3,
     )  # fmt: skip
-    return SimpleNamespace(question=question, text=said, measured=measured, exact_match=float(right), f1=float(right))
+    return SimpleNamespace(
+        question=question, text=said, measured=measured, exact_match=float(right), f1=float(right), right=right
+    )
 
 
 @pytest.fixture
