@@ -73,12 +73,18 @@ def _quality(document: Mapping[str, Any]) -> Markup:
         "quality",
         "Quality",
         *charts,
-        table(["system", *TABLE], _figures(document), numeric=tuple(range(1, len(TABLE) + 1))),
+        table(["system", *map(_heading, TABLE)], _figures(document), numeric=tuple(range(1, len(TABLE) + 1))),
         note(
             "Below each value its 95 % interval, of 10,000 resamples of whole documents. risk: share of wrong "
-            "answers among those given, to be read beside coverage. A dash: the system has no such figure."
+            "answers among those given, to be read beside coverage, or where all give as few answers. A dash: the system has no such figure."
         ),
     )
+
+
+def _heading(name: str) -> str:
+    """A figure in words, short enough for a column."""
+    words = {"nll": "nats a token", "f1": "F1", "risk_at_equal_coverage": "risk, equal coverage"}
+    return words.get(name, name.replace("_at_", "@").replace("_", " "))
 
 
 def _figures(document: Mapping[str, Any]) -> list[list[str | Markup]]:

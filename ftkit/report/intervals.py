@@ -42,7 +42,8 @@ def interval_chart(bars: Sequence[IntervalBar], *, title: str) -> Markup:
         bars: At least one.
         title: What a screen reader says.
     """
-    marks = ticks(min(0.0, *(bar.span[0] for bar in bars)), max(bar.span[1] for bar in bars), 6)
+    low, high = min(0.0, *(bar.span[0] for bar in bars)), max(bar.span[1] for bar in bars)
+    marks = ticks(low, high if high > low else low + 1.0, 6)
     height = ROW * len(bars) + 34
     frame = Frame(
         left=NAMES, right=WIDTH - 70, top=6, bottom=height - 28, x_range=(marks[0], marks[-1]), y_range=(0, 1)
