@@ -76,7 +76,8 @@ def _quality(document: Mapping[str, Any]) -> Markup:
         table(["system", *map(_heading, TABLE)], _figures(document), numeric=tuple(range(1, len(TABLE) + 1))),
         note(
             "Below each value its 95 % interval, of 10,000 resamples of whole documents. risk: share of wrong "
-            "answers among those given, to be read beside coverage, or where all give as few answers. A dash: the system has no such figure."
+            "answers among those given, to be read beside coverage; at equal coverage where all give their surest "
+            "ones alone. A dash: the system has no such figure."
         ),
     )
 
