@@ -22,6 +22,7 @@ from ftkit.hybrid.rereading import answers_of
 from ftkit.hybrid.run import resume_hybrid, run_hybrid
 from ftkit.hybrid.weights import TIED
 from ftkit.pipeline.target import open_target
+from ftkit.rag.proving import check_distance, scores
 from ftkit.rag.threshold import StoredThreshold, generator_sha256, write_threshold
 from ftkit.recipe import HybridRecipe
 from tests.hybrid.conftest import rows
@@ -130,6 +131,16 @@ def test_a_memory_is_opened_as_what_was_measured_and_never_chosen_by_what_it_rem
     assert answers_of(system, ASKED) == answers_of(replace(system, datastore=store), ASKED)
     assert nats(system, remembered.dev) == pytest.approx(result["dev"]["nll"], abs=1e-5)
     assert nats(system, held) == pytest.approx(result["validation"]["nll"], abs=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"weight": 0.6}, {"temperature": 30.0}, {"neighbours": 3}])
+def test_an_export_is_held_to_likelihoods_that_show_another_weight_or_memory(memory, changes):
+    made(memory)
+    system = replace(open_hybrid(memory["output"]), weight=0.5, temperature=3.0, neighbours=4)
+    before, again, after = (answers_of(one, ASKED) for one in (system, system, replace(system, **changes)))
+
+    assert check_distance("scores_match", ASKED, before, again, scores).passed
+    assert not check_distance("scores_match", ASKED, before, after, scores).passed
 
 
 @pytest.mark.parametrize("kind", ["mixture", "memory"])
