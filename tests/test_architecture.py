@@ -98,8 +98,9 @@ ORDER = {
         "bundling", "",
     ],
     "hybrid": [
-        "reading", "weights", "mixture", "remembered", "datastore", "nearest",
-        "logistic", "router", "members", "judging", "course", "training", "kinds", "exported", "opening",
+        "reading", "weights", "kept", "mixture", "remembered", "datastore", "nearest", "combining",
+        "logistic", "router", "members", "judging", "remembering", "course", "training", "weighed", "kinds",
+        "exported", "opening",
         "evaluation", "page", "run", "checking", "rereading", "export_process", "proving", "exporting", "",
     ],
     "compare": [

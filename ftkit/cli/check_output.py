@@ -43,13 +43,22 @@ def print_compare(found: dict[str, Any]) -> None:
 
 def print_hybrid(found: dict[str, Any]) -> None:
     """Of ``recipe: hybrid``."""
-    encoder = found["encoder"]
-    lines = [f"encoder   {encoder['name']}  SHA-256 {encoder['sha256'][:16]}…, reads {encoder['max_tokens']} tokens"]
+    encoder, memory = found["encoder"], found["memory"]
+    lines = [f"kind      {found['kind']}"]
+    if encoder is not None:
+        lines.append(
+            f"encoder   {encoder['name']}  SHA-256 {encoder['sha256'][:16]}…, reads {encoder['max_tokens']} tokens"
+        )
     for number, (name, one) in enumerate(found["members"].items()):
         given = f"{one['documents']} documents, {one['retrieval']} search, {one['passages']} passages given"
         what = given if one["passages"] else "asked without passages"
         lines.append(
             f"{'members' if not number else '':10}{name}: {format_count(one['parameters'])} parameters; {what}"
+        )
+    if memory is not None:
+        lines.append(
+            f"memory    {memory['entries']} tokens of {memory['texts']} texts and {memory['answers']} answers, about "
+            f"{format_bytes(memory['bytes'])}; {memory['dev']} questions are left to choose the weight by"
         )
     lines += _questions(found)
     lines.append(f"{'':10}about {found['questions']['train']['groups']} groups of documents to learn from")

@@ -25,7 +25,7 @@ def train(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Prepare, train, export and verify, as the recipe says; of recipe: hybrid, learn which member to ask."""
+    """Prepare, train, export and verify, as the recipe says; of recipe: hybrid, learn what joins its members."""
     from ftkit.recipe import find_recipe, kind_of, load_hybrid_recipe, load_recipe
 
     path, changes = find_recipe(recipe), overrides or []

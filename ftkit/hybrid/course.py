@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftkit.errors import DataError
+from ftkit.hybrid.remembering import Remembered
 from ftkit.notices import log
 from ftkit.rag.answering import RagSystem
 from ftkit.rag.encoder import Encoder
@@ -25,17 +26,19 @@ class Course:
     recipe: Resolved.
     folder: Of the run.
     members: Open.
-    encoder: The router's.
+    encoder: The router's; None for a kind without.
     train: Dev questions.
     held: Those that nothing learns from.
+    remembered: What goes into a memory; None for a kind without.
     """
 
     recipe: HybridRecipe
     folder: Path
     members: Mapping[str, RagSystem]
-    encoder: Encoder
+    encoder: Encoder | None
     train: Sequence[AskedQuestion]
     held: Sequence[AskedQuestion]
+    remembered: Remembered | None = None
 
     def outcomes(self, questions: Sequence[AskedQuestion]) -> dict[str, tuple[Outcome, ...]]:
         """What every member answers, under its threshold; answers are kept on the disk as they come."""
@@ -57,7 +60,7 @@ def hybrid_questions(recipe: HybridRecipe) -> tuple[list[AskedQuestion], list[As
     """Dev questions and held-back ones.
 
     Raises:
-        DataError: They cannot be read, or too few are left to be cross-validated.
+        DataError: They cannot be read, or too few are left to be cross-validated, or to choose a weight by.
     """
     asked = read_questions(recipe.data.train)
     validation = recipe.data.validation
@@ -65,7 +68,13 @@ def hybrid_questions(recipe: HybridRecipe) -> tuple[list[AskedQuestion], list[As
         train, held = asked, read_questions(validation)
     else:
         train, held = split_questions(asked, validation or 0.0)
-    if len(set(document_groups(train))) < 2:
+    if recipe.kind != "router":
+        if not any(one.answers for one in train):
+            raise DataError(
+                f"{recipe.data.train}: has no answer to choose a weight by",
+                fix="Add questions with answers, or lower data.validation.",
+            )
+    elif len(set(document_groups(train))) < 2:
         raise DataError(
             f"{recipe.data.train}: a router needs questions about two documents at least, to be judged by "
             "others than it learnt from",

@@ -10,6 +10,7 @@ Source:
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -211,6 +212,21 @@ def open_datastore(folder: Path) -> Datastore:
     return store
 
 
+def copy_datastore(store: Datastore, folder: Path, *, generator: str) -> Datastore:
+    """Copy a datastore for a copy of its model whose weights have other names, as an exported adapter's have.
+
+    Args:
+        store: Open.
+        folder: New.
+        generator: Digest of that copy. Nothing here can prove that it thinks like the original: whoever copies does.
+    """
+    with new_folder(folder) as partial:
+        for shard in store.shards:
+            shutil.copyfile(inside(store.folder, shard.file), partial / shard.file)
+        _describe(replace(store, folder=partial, generator=generator))
+    return open_datastore(folder)
+
+
 def _extended(store: Datastore, target: Target, texts: Iterable[str | Pair]) -> Datastore:
     shards = list(store.shards)
     for keys, values in _shards(target, texts, getattr(torch, store.precision)):
@@ -222,9 +238,13 @@ def _extended(store: Datastore, target: Target, texts: Iterable[str | Pair]) -> 
         raise DataError("there is no token to remember", fix="Give texts, or questions with answers.")
     # Whoever reads sees all of it or nothing.
     extended = replace(store, shards=tuple(shards))
-    values = {key: value for key, value in asdict(extended).items() if key != "folder"}
-    write_json(store.folder / DATASTORE, {"format_version": FORMAT_VERSION, **values})
+    _describe(extended)
     return extended
+
+
+def _describe(store: Datastore) -> None:
+    values = {key: value for key, value in asdict(store).items() if key != "folder"}
+    write_json(store.folder / DATASTORE, {"format_version": FORMAT_VERSION, **values})
 
 
 def _shards(target: Target, texts: Iterable[str | Pair], dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ftkit.hybrid.kinds import HybridSystem
+from ftkit.hybrid.mixture import MixtureSystem
 from ftkit.hybrid.router import RouterSystem, count_routes
+from ftkit.hybrid.weights import WeighedSystem
+from ftkit.rag.answering import RagSystem
 from ftkit.rag.evaluation import Evaluation, evaluate_rag
 from ftkit.rag.measuring import measure
 from ftkit.rag.outcomes import Outcome, outcomes_of
@@ -51,7 +54,8 @@ def evaluate_hybrid(
         confidences: See there.
     """
     if not isinstance(system, RouterSystem):
-        return evaluate_rag(system, questions, cache=cache, confidences=confidences)
+        single = evaluate_rag(system, questions, cache=cache, confidences=confidences)
+        return replace(single, settings={**single.settings, **_weights(system, place)})
     routes = system.routes([one.question for one in questions])
     found: list[Outcome | None] = [None] * len(questions)
     for name, member in system.members.items():
@@ -69,6 +73,13 @@ def evaluate_hybrid(
         settings=_settings(system, place, routes),
         members=tuple(routes),
     )
+
+
+def _weights(system: RagSystem, place: Path) -> dict[str, Any]:
+    if not isinstance(system, WeighedSystem):
+        return {}
+    kind = "mixture" if isinstance(system, MixtureSystem) else "memory"
+    return {"hybrid": str(place), "kind": kind, "weight": system.weight, "temperature": system.temperature}
 
 
 def _settings(system: RouterSystem, place: Path, routes: Sequence[str]) -> dict[str, Any]:

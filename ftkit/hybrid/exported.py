@@ -4,8 +4,10 @@ DIR/
   manifest.json  verify.json  README.md
   hybrid.json      members, by their folders here
   members/NAME/    a member with documents is a RAG export of its own; of one without, generator/ and perhaps base/
-  encoder/         of the router
+  encoder/         of a router
   router.json  router.safetensors
+  weight.json      of a mixture or a memory
+  memory/          of a memory: its datastore
   closed_book/     an index without documents, where a member has none
   verification/    questions, and what the live hybrid answered before it was exported
 """
@@ -34,13 +36,13 @@ def is_hybrid_export(folder: Path) -> bool:
     return isinstance(values, dict) and values.get("kind") == HYBRID
 
 
-def require_own_members(folder: Path, encoder: str, members: Mapping[str, Member]) -> None:
+def require_own_members(folder: Path, encoder: str | None, members: Mapping[str, Member]) -> None:
     """Refuse an export that names anything but what stands in it: it may come from anybody.
 
     Raises:
         VerificationError: It does, or a part is missing or a link that leads out.
     """
-    named = {"the encoder": (encoder, ENCODER)}
+    named = {} if encoder is None else {"the encoder": (encoder, ENCODER)}
     for name, one in members.items():
         place = f"{MEMBERS}/{name}"
         wanted = place if is_rag_export(folder / place) else f"{place}/{GENERATOR}"

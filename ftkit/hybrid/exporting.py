@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from ftkit.hybrid.course import hybrid_questions
 from ftkit.hybrid.exported import MEMBERS, is_hybrid_export
 from ftkit.hybrid.kinds import KINDS, HybridSystem
 from ftkit.hybrid.members import Member, digests_of, generator_place, open_members
-from ftkit.hybrid.opening import Description, is_hybrid_place, open_hybrid, read_description
+from ftkit.hybrid.nearest import NearestSystem
+from ftkit.hybrid.opening import Description, OpenParts, is_hybrid_place, open_parts
 from ftkit.hybrid.proving import PROBES, verify_hybrid_export
 from ftkit.hybrid.rereading import answers_of
 from ftkit.hybrid.router import RouterSystem
+from ftkit.hybrid.weighed import memory_facts, read_weight
 from ftkit.notices import log, show_notices
 from ftkit.pipeline.exporting import prove
 from ftkit.rag.answering import RagSystem
@@ -32,6 +34,11 @@ from ftkit.rag.parts import copy_encoders, copy_generator
 from ftkit.recipe import load_hybrid_recipe
 
 PROBES_EACH = 4  # questions of each member
+_TITLES = {
+    "router": "A router between systems",
+    "mixture": "A mixture of two systems",
+    "memory": "A model with a memory",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +73,11 @@ def export_hybrid(source: str | Path, output: str | Path, *, quiet: bool = False
     if not is_hybrid_place(place):
         raise UsageError(f"{place}: is no hybrid", fix="Name a folder that `ftkit train` of a hybrid wrote.")
     require_empty(target)
-    system = open_hybrid(place)
+    parts = open_parts(place)
     log.info("asking the live hybrid")
-    recorded = _record(system, _questions_of(place))
+    recorded = _record(parts.system(place), _questions_of(place))
     with new_folder(target) as partial:
-        _write(place, system, recorded, partial)
+        _write(place, parts, recorded, partial)
     log.info("verifying the export in a fresh process")
     return prove(target, check=verify_hybrid_export)
 
@@ -87,7 +94,7 @@ def _questions_of(place: Path) -> list[str]:
 
 def _record(system: HybridSystem, questions: Sequence[str]) -> Recorded:
     """Some questions of each member that any is sent to, so that every way is held to something."""
-    chosen = list(questions[:PROBES_EACH])
+    chosen = list(questions[: 2 * PROBES_EACH])
     if isinstance(system, RouterSystem):
         routes = system.routes(questions)
         chosen = [
@@ -98,23 +105,23 @@ def _record(system: HybridSystem, questions: Sequence[str]) -> Recorded:
     return Recorded(questions=chosen, answers=answers_of(system, chosen))
 
 
-def _write(place: Path, system: HybridSystem, recorded: Recorded, folder: Path) -> None:
+def _write(place: Path, parts: OpenParts, recorded: Recorded, folder: Path) -> None:
     """Fill the folder."""
-    assert isinstance(system, RouterSystem), "the only kind that there is"
-    description = read_description(place)
+    description, encoder = parts.description, parts.encoder
     bases: dict[str, dict[str, Any]] = {}
     members: dict[str, Member] = {}
     for name, one in description.members.items():
         log.info("writing the member %s", name)
-        members[name], bases[name] = _copy_member(place, name, one, system.members[name], folder)
-    copy_encoders(EncoderPair(system.encoder), folder)
-    for file in KINDS[description.kind].files:
-        shutil.copyfile(place / file, folder / file)
-    own = replace(description, encoder=ENCODER, members=members, digests=_digests(folder, members, system.encoder))
+        members[name], bases[name] = _copy_member(place, name, one, parts.members[name], folder)
+    if encoder is not None:
+        copy_encoders(EncoderPair(encoder), folder)
+    named = None if encoder is None else ENCODER
+    own = replace(description, encoder=named, members=members, digests=_digests(folder, members, encoder))
+    KINDS[description.kind].copy(place, folder, own.digests)
     own.write(folder)
     probes = {"questions": recorded.questions, "answers": recorded.answers}
     write_json(folder / VERIFICATION / PROBES, probes)
-    manifest = _manifest(own, system, bases)
+    manifest = _manifest(own, parts, place, bases)
     (folder / "README.md").write_text(_card(manifest), encoding="utf-8")
     write_json(folder / MANIFEST, replace(manifest, files=list_files(folder)).to_dict())
 
@@ -136,16 +143,18 @@ def _copy_member(
     return replace(member, path=f"{MEMBERS}/{name}", index=None), read_manifest(own).base
 
 
-def _digests(folder: Path, members: dict[str, Member], encoder: Encoder) -> dict[str, dict[str, Any]]:
+def _digests(folder: Path, members: dict[str, Member], encoder: Encoder | None) -> dict[str, dict[str, Any]]:
     """Of the copies as they are opened there: an adapter's weights have other names than in the run that made it."""
-    systems = open_members(folder, members, EncoderPair(encoder))
+    systems = open_members(folder, members, encoder)
     found = {name: digests_of(one) for name, one in systems.items()}
     for one in systems.values():
         one.index.close()
     return found
 
 
-def _manifest(description: Description, system: RouterSystem, bases: dict[str, dict[str, Any]]) -> ExportManifest:
+def _manifest(
+    description: Description, parts: OpenParts, place: Path, bases: dict[str, dict[str, Any]]
+) -> ExportManifest:
     names = list(dict.fromkeys(base["name"] for base in bases.values()))
     digests = {name: base["sha256"] for name, base in bases.items()}
     licences = {base.get("licence") for base in bases.values()}
@@ -168,13 +177,25 @@ def _manifest(description: Description, system: RouterSystem, bases: dict[str, d
         stop_tokens=[],
         notes={
             "kind": description.kind,
-            "encoder": {"name": system.encoder.found.portable_name, "sha256": description.encoder_sha256},
             "members": {name: {"base": bases[name], **description.digests[name]} for name in bases},
-            "promoted": system.router.promoted,
-            "best_member": system.router.best,
+            **_joined(parts, place),
         },
         versions=library_versions(),
     )
+
+
+def _joined(parts: OpenParts, place: Path) -> dict[str, Any]:
+    """What joins the members."""
+    system = parts.system(place)
+    if isinstance(system, RouterSystem):
+        found = system.encoder.found
+        return {
+            "encoder": {"name": found.portable_name, "sha256": found.sha256},
+            "promoted": system.router.promoted,
+            "best_member": system.router.best,
+        }
+    stored = asdict(read_weight(place, parts.members))
+    return stored | ({"memory": memory_facts(system.datastore)} if isinstance(system, NearestSystem) else {})
 
 
 def _card(manifest: ExportManifest) -> str:
@@ -185,14 +206,9 @@ def _card(manifest: ExportManifest) -> str:
         f"{'with documents' if one['index_sha256'] else 'without documents'} |"
         for name, one in notes["members"].items()
     )
-    chooses = (
-        f"a classifier on the vectors of {notes['encoder']['name']} (`encoder/`) sends each question to one of them"
-        if notes["promoted"]
-        else f"no classifier beat `{notes['best_member']}`, which answers every question"
-    )
-    return f"""# A hybrid of {len(notes["members"])} systems
+    return f"""# {_TITLES[notes["kind"]]}
 
-Exported by ftkit: {chooses}. Nothing outside of this folder is needed, and no network.
+Exported by ftkit: {_words(notes)}. Nothing outside of this folder is needed, and no network.
 
 ```sh
 pip install 'ftkit[rag,serve]'
@@ -206,5 +222,23 @@ ftkit serve DIR
 {rows}
 
 `verify.json` says what was checked in a fresh process: every byte (`manifest.json`), each member, and that questions
-are sent to the members, and answered from the passages, as the live hybrid did before (`verification/`).
+are answered as the live hybrid did before, by the same members and from the same passages (`verification/`).
 """
+
+
+def _words(notes: dict[str, Any]) -> str:
+    """What joins the members, in a sentence."""
+    if notes["kind"] == "router":
+        return (
+            f"a classifier on the vectors of {notes['encoder']['name']} (`encoder/`) sends each question to one of "
+            "them"
+            if notes["promoted"]
+            else f"no classifier beat `{notes['best_member']}`, which answers every question"
+        )
+    weight = f"weight {notes['weight']:g}, temperature {notes['temperature']:g} (`weight.json`)"
+    if notes["kind"] == "mixture":
+        return f"next-token probabilities of `{notes['second']}` count beside those of `{notes['first']}`, {weight}"
+    return (
+        f"what came next at {notes['memory']['entries']} remembered places (`memory/`) counts beside what "
+        f"`{notes['first']}` says itself, {weight}"
+    )

@@ -10,9 +10,10 @@ from typing import Any
 from ftkit.errors import DataError, FtkitError, Interrupted, Problem, UsageError
 from ftkit.export.base import BASE_FOLDER
 from ftkit.files import sha256_json
+from ftkit.models.find_encoder import EncoderFolder
 from ftkit.pipeline.target import Target, open_target
 from ftkit.rag.answering import USUAL, RagSystem
-from ftkit.rag.encoder import EncoderPair
+from ftkit.rag.encoder import Encoder, EncoderPair, Role
 from ftkit.rag.exported import is_rag_export
 from ftkit.rag.index import Index, create_index
 from ftkit.rag.opening import NO_RERANKER, Reranking, beside, generator_of, index_folder, is_rag_place, open_system
@@ -23,6 +24,19 @@ from ftkit.recipe import HybridRecipe
 MARK, CLOSED_BOOK = "hybrid.json", "closed_book"
 MODES: dict[str, Mode] = {"lexical": "lexical", "dense": "dense", "hybrid": "hybrid"}
 NO_DOCUMENTS = "none"
+
+
+class _NoEncoder(Encoder):
+    """Stands beside an index without documents in a hybrid that has no encoder: nothing is ever embedded."""
+
+    def __init__(self) -> None:
+        # Nothing is loaded: whoever has no use for an encoder need not have one on this machine.
+        self.found = EncoderFolder(name="none", folder=Path("none"), sha256=sha256_json("no encoder"))
+        self.width, self.max_tokens = 1, 0
+
+    def count(self, text: str, role: Role = "document") -> int:  # noqa: ARG002 - reads nothing
+        """See `Encoder.count`: any text fits that is not embedded."""
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +74,18 @@ def members_of(recipe: HybridRecipe) -> dict[str, Member]:
     }
 
 
-def open_members(folder: Path, members: Mapping[str, Member], encoders: EncoderPair) -> dict[str, RagSystem]:
+def open_members(folder: Path, members: Mapping[str, Member], encoder: Encoder | None) -> dict[str, RagSystem]:
     """Open every member; a generator that several name is in memory once.
 
     Args:
         folder: Of the hybrid; gets an index without documents where a member has none and it can be written to.
         members: By name.
-        encoders: Of that index.
+        encoder: Of that index; None for none.
 
     Raises:
         FtkitError: Of the kind of the first member that cannot be opened, with the faults of all.
     """
+    encoders = EncoderPair(_NoEncoder() if encoder is None else encoder)
     targets: dict[str, Target] = {}
     found: dict[str, RagSystem] = {}
     faults: list[FtkitError] = []

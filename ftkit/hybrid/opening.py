@@ -15,7 +15,8 @@ from ftkit.hybrid.kinds import KINDS, HybridSystem
 from ftkit.hybrid.members import MARK, Member, open_members, require_same
 from ftkit.models.find_encoder import find_encoder
 from ftkit.notices import log
-from ftkit.rag.encoder import Encoder, EncoderPair
+from ftkit.rag.answering import RagSystem
+from ftkit.rag.encoder import Encoder
 from ftkit.rag.opening import beside
 from ftkit.recipe.hybrid import MEMBER_NAME
 
@@ -37,8 +38,8 @@ class Description:
     """
 
     kind: str
-    encoder: str
-    encoder_sha256: str
+    encoder: str | None
+    encoder_sha256: str | None
     members: dict[str, Member]
     digests: dict[str, dict[str, Any]]
     began: dict[str, Any]
@@ -48,7 +49,7 @@ class Description:
         return {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
-            "encoder": {"name": self.encoder, "sha256": self.encoder_sha256},
+            "encoder": None if self.encoder is None else {"name": self.encoder, "sha256": self.encoder_sha256},
             "members": {name: {**asdict(one), **self.digests[name]} for name, one in self.members.items()},
             "began": self.began,
         }
@@ -74,10 +75,11 @@ def read_description(folder: Path) -> Description:
         members = values["members"]
         if strange := [name for name in members if not MEMBER_NAME.fullmatch(name)]:
             raise ValueError(f"{strange[0]!r} is no name of a member")
+        encoder = values["encoder"] if KINDS[values["kind"]].has_encoder else {"name": None, "sha256": None}
         description = Description(
             kind=values["kind"],
-            encoder=values["encoder"]["name"],
-            encoder_sha256=values["encoder"]["sha256"],
+            encoder=encoder["name"],
+            encoder_sha256=encoder["sha256"],
             members={name: Member(**{key: one[key] for key in own}) for name, one in members.items()},
             digests={
                 name: {key: value for key, value in one.items() if key not in own} for name, one in members.items()
@@ -96,6 +98,19 @@ def is_hybrid_place(place: str | Path) -> bool:
     return (Path(place) / MARK).is_file()
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenParts:
+    """What a hybrid answers with. Attributes: description; members: Open; encoder: Its own; None for none."""
+
+    description: Description
+    members: Mapping[str, RagSystem]
+    encoder: Encoder | None
+
+    def system(self, folder: Path) -> HybridSystem:
+        """As one, by what training left in a folder."""
+        return KINDS[self.description.kind].open(folder, self.members, self.encoder)
+
+
 def open_hybrid(
     folder: str | Path, *, max_new_tokens: int | None = None, asked: Mapping[str, Any] | None = None
 ) -> HybridSystem:
@@ -112,6 +127,11 @@ def open_hybrid(
     """
     path = Path(folder)
     require_no_options(path, asked or {})
+    return open_parts(path, max_new_tokens=max_new_tokens).system(path)
+
+
+def open_parts(path: Path, *, max_new_tokens: int | None = None) -> OpenParts:
+    """The same, with its members apart."""
     description = read_description(path)
     if not is_hybrid_export(path) and not (path / RESULT).is_file():
         raise DataError(f"{path}: is not finished", fix=f"Go on with it: ftkit resume {path}")
@@ -119,23 +139,25 @@ def open_hybrid(
     members = description.members
     if max_new_tokens is not None:
         members = {name: replace(one, max_new_tokens=max_new_tokens) for name, one in members.items()}
-    systems = open_members(path, members, EncoderPair(encoder))
+    systems = open_members(path, members, encoder)
     changed = [name for name, one in systems.items() if not require_same(name, one, description.digests[name])]
     if changed:
         log.info(
             "%s: the documents of %s have changed since it was trained; choices stay as they were learnt", path,
             ", ".join(changed),
         )  # fmt: skip
-    return KINDS[description.kind].open(path, systems, encoder)
+    return OpenParts(description=description, members=systems, encoder=encoder)
 
 
-def _open_encoder(folder: Path, description: Description) -> Encoder:
+def _open_encoder(folder: Path, description: Description) -> Encoder | None:
+    if description.encoder is None:
+        return None
     # A hybrid may come from anybody: what it names is looked for here, and not fetched from where it says.
     found = find_encoder(beside(folder, description.encoder), cached_only=True)
     if found.sha256 != description.encoder_sha256:
         raise DataError(
             f"{description.encoder} is another encoder ({found.sha256[:12]}…) than {folder} was trained with "
-            f"({description.encoder_sha256[:12]}…)",
+            f"({str(description.encoder_sha256)[:12]}…)",
             fix="Put back that encoder, or train again.",
         )
     return Encoder(found)

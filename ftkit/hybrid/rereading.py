@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ftkit.hybrid.kinds import HybridSystem
 from ftkit.hybrid.opening import open_hybrid
 from ftkit.hybrid.router import RoutedAnswer
+from ftkit.hybrid.weights import WeighedSystem
 from ftkit.rag.probing import without_text
 
 
 def answers_of(system: HybridSystem, questions: Sequence[str]) -> list[dict[str, Any]]:
     """What a hybrid answers, exactly enough that a copy of it can be held to it."""
+    if isinstance(system, WeighedSystem):
+        # Its likelihood of what it says shows another weight or memory where the words are the same.
+        system = replace(system, measures_confidence=True)
     found = []
     for question in questions:
         answer = system.ask(question)

@@ -1,11 +1,13 @@
-"""`ftkit train` of ``recipe: hybrid``: ask every member the dev questions, learn to choose, write what can be asked.
+"""`ftkit train` of ``recipe: hybrid``: learn from dev questions what joins the members, write what can be asked.
 
 runs/hybrid/
   recipe.yaml          resolved
   hybrid.json          kind, members with their places and digests, digests of recipe and questions
-  answers/NAME.jsonl   what each member answered, as it came
+  answers/NAME.jsonl   what each member of a router answered, as it came
   closed_book/         an index without documents, where a member has none
-  router.json  router.safetensors
+  router.json  router.safetensors   of a router
+  weight.json          of a mixture or a memory (`ftkit.hybrid.weighed`)
+  memory/              of a memory: its datastore
   result.json          what was measured
   report.html          the same to look at
 """
@@ -28,8 +30,9 @@ from ftkit.hybrid.kinds import KINDS
 from ftkit.hybrid.members import CLOSED_BOOK, MARK, Member, digests_of, members_of, open_members
 from ftkit.hybrid.opening import RESULT, Description, is_hybrid_place
 from ftkit.hybrid.page import PAGE, write_hybrid_page
+from ftkit.hybrid.remembering import remembered_of
 from ftkit.notices import log, show_notices
-from ftkit.rag.encoder import Encoder, EncoderPair, load_encoder
+from ftkit.rag.encoder import Encoder, load_encoder
 from ftkit.rag.measuring import require_readable
 from ftkit.rag.questions import AskedQuestion
 from ftkit.recipe import HybridRecipe, dump_recipe, load_hybrid_recipe, recipe_digest
@@ -109,19 +112,28 @@ def _require_fresh(folder: Path) -> None:
 def _begin(
     recipe: HybridRecipe, folder: Path, train: Sequence[AskedQuestion], held: Sequence[AskedQuestion]
 ) -> tuple[Description, Course]:
-    encoder = load_encoder(recipe.router.encoder)
-    systems = open_members(folder, members_of(recipe), EncoderPair(encoder))
+    kind = KINDS[recipe.kind]
+    encoder = load_encoder(recipe.router.encoder) if kind.has_encoder else None
+    systems = open_members(folder, members_of(recipe), encoder)
+    kind.require(systems)
     for system in systems.values():  # all of them before the first is asked
         require_readable(system, [*train, *held])
+    remembered = None
+    if recipe.kind == "memory":
+        ((name, system),) = systems.items()
+        remembered = remembered_of(recipe, name, system, train)
     description = Description(
         kind=recipe.kind,
-        encoder=recipe.router.encoder,
-        encoder_sha256=encoder.found.sha256,
+        encoder=None if encoder is None else recipe.router.encoder,
+        encoder_sha256=None if encoder is None else encoder.found.sha256,
         members={name: _seen_from(folder, one) for name, one in members_of(recipe).items()},
         digests={name: digests_of(one) for name, one in systems.items()},
-        began=_identity(recipe, encoder, train, held),
+        began=_identity(recipe, encoder, train, held)
+        | ({} if remembered is None else {"remembered": remembered.sha256}),
     )
-    course = Course(recipe=recipe, folder=folder, members=systems, encoder=encoder, train=train, held=held)
+    course = Course(
+        recipe=recipe, folder=folder, members=systems, encoder=encoder, train=train, held=held, remembered=remembered
+    )
     return description, course
 
 
@@ -137,14 +149,14 @@ def _seen_from(folder: Path, member: Member) -> Member:
 
 
 def _identity(
-    recipe: HybridRecipe, encoder: Encoder, train: Sequence[AskedQuestion], held: Sequence[AskedQuestion]
+    recipe: HybridRecipe, encoder: Encoder | None, train: Sequence[AskedQuestion], held: Sequence[AskedQuestion]
 ) -> dict[str, Any]:
     def digest(questions: Sequence[AskedQuestion]) -> str:
         return sha256_json([[one.id, one.question, one.answers, one.documents] for one in questions])
 
     return {
         "recipe_digest": recipe_digest(recipe),
-        "encoder": encoder.found.sha256,
+        "encoder": None if encoder is None else encoder.found.sha256,
         "questions": digest(train),
         "held_back": digest(held),
     }
@@ -170,7 +182,7 @@ def _require_same(folder: Path, now: Description) -> None:
 def _go(description: Description, course: Course) -> FinishedHybrid:
     started = clock()
     log.info(
-        "%s between %s; %d questions, %d held back", description.kind, ", ".join(course.members), len(course.train),
+        "%s of %s; %d questions, %d held back", description.kind, ", ".join(course.members), len(course.train),
         len(course.held),
     )  # fmt: skip
     facts = KINDS[description.kind].train(course)

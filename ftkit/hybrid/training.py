@@ -31,13 +31,15 @@ def train_router(course: Course) -> dict[str, Any]:
     Returns:
         What stands in result.json.
     """
+    encoder = course.encoder
+    assert encoder is not None, "a router has one"
     outcomes = course.outcomes(course.train)
     held = course.outcomes(course.held) if course.held else None
-    router, facts = learn_router(outcomes, course.train, course.encoder, course.recipe.router)
+    router, facts = learn_router(outcomes, course.train, encoder, course.recipe.router)
     save_router(router, course.folder)
     facts["validation"] = None
     if held is not None:
-        routes = router.routes(question_features(course.encoder, _texts(course.held)))
+        routes = router.routes(question_features(encoder, _texts(course.held)))
         standing = standing_of(held, routes, router.best, document_groups(course.held))
         facts["validation"] = {**standing_facts(standing), "members": member_figures(held)}
     log.info("%s", facts["because"])

@@ -76,7 +76,7 @@ def anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     for key in ("validation", "evaluation", "test"):
         values = walk(values, ("data", key), _path_in)
         values = walk(values, ("tune", "data", key), _path_in)
-    for steps in (("log",), ("test",), ("gate", "forgetting")):
+    for steps in (("log",), ("test",), ("gate", "forgetting"), ("memory", "texts"), ("memory", "questions")):
         values = walk(values, steps, _path_in)
     values = walk(values, ("evidence",), _path_in)
     return dict(walk(values, ("corpus", "sources"), _path_in))
