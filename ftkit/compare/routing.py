@@ -17,7 +17,7 @@ from ftkit.rag.cited import CitedAnswer
 from ftkit.rag.encoder import Encoder
 from ftkit.rag.evaluation import Evaluation
 from ftkit.rag.outcomes import Outcome
-from ftkit.rag.questions import AskedQuestion, document_groups
+from ftkit.rag.questions import AskedQuestion, question_groups
 from ftkit.recipe import CompareSpec
 from ftkit.recipe.hybrid import RouterSection
 
@@ -77,9 +77,9 @@ def require_held(spec: CompareSpec, workload: Workload) -> None:
                 f"{name}: no question that is held back has an answer, so there is nothing to choose by",
                 fix="Raise data.validation, or name a file.",
             )
-        if system.combines.kind == "router" and len(set(document_groups(workload.held))) < 2:
+        if system.combines.kind == "router" and len(set(question_groups(workload.held))) < 2:
             raise DataError(
-                f"{name}: a router needs held-back questions about two documents at least",
+                f"{name}: a router needs held-back questions about two documents at least, which share no question",
                 fix="Raise data.validation, or name a file.",
             )
 

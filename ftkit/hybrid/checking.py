@@ -50,7 +50,7 @@ def check_hybrid(recipe: HybridRecipe) -> dict[str, Any]:
             if systems:
                 faults.of(lambda: kind.require(systems))
             if systems and recipe.kind == "memory" and asked is not None:
-                memory = faults.of(lambda: _memory(recipe, systems, asked[0]))
+                memory = faults.of(lambda: _memory(recipe, systems, *asked))
             for name, system in systems.items():
                 every = [] if asked is None else [*asked[0], *asked[1]]
                 faults.of(lambda system=system, every=every: require_readable(system, every))  # type: ignore[misc]
@@ -96,9 +96,11 @@ def _side(asked: list[AskedQuestion]) -> dict[str, int]:
     }
 
 
-def _memory(recipe: HybridRecipe, systems: Mapping[str, RagSystem], train: list[AskedQuestion]) -> dict[str, Any]:
+def _memory(
+    recipe: HybridRecipe, systems: Mapping[str, RagSystem], train: list[AskedQuestion], held: list[AskedQuestion]
+) -> dict[str, Any]:
     ((name, system),) = systems.items()
-    remembered, target = remembered_of(recipe, name, system, train), system.generator
+    remembered, target = remembered_of(recipe, name, system, train, held), system.generator
     entries = sum(label != IGNORED for one in examples_of(target, remembered.contents) for label in one.labels)
     width = target.model.config.get_text_config().hidden_size
     return {

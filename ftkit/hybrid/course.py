@@ -13,7 +13,7 @@ from ftkit.rag.answering import RagSystem
 from ftkit.rag.encoder import Encoder
 from ftkit.rag.measuring import measure
 from ftkit.rag.outcomes import Outcome, outcomes_of
-from ftkit.rag.questions import AskedQuestion, document_groups, read_questions, split_questions
+from ftkit.rag.questions import AskedQuestion, question_groups, read_questions, split_questions
 from ftkit.recipe import HybridRecipe
 
 ANSWERS = "answers"
@@ -74,10 +74,10 @@ def hybrid_questions(recipe: HybridRecipe) -> tuple[list[AskedQuestion], list[As
                 f"{recipe.data.train}: has no answer to choose a weight by",
                 fix="Add questions with answers, or lower data.validation.",
             )
-    elif len(set(document_groups(train))) < 2:
+    elif len(set(question_groups(train))) < 2:
         raise DataError(
-            f"{recipe.data.train}: a router needs questions about two documents at least, to be judged by "
-            "others than it learnt from",
+            f"{recipe.data.train}: a router needs questions about two documents at least, which share no "
+            "question, to be judged by others than it learnt from",
             fix="Add questions, or lower data.validation.",
         )
     return train, held

@@ -90,7 +90,7 @@ def folds_of(groups: Sequence[str], folds: int) -> list[int]:
     """The fold of each question: whole groups, the largest first, each to the fold with the fewest questions.
 
     Args:
-        groups: Of each question; see `ftkit.rag.questions.document_groups`.
+        groups: Of each question; see `ftkit.rag.questions.question_groups`.
         folds: How many; no more than there are groups.
     """
     sizes = Counter(groups)

@@ -38,6 +38,7 @@ class Kind:
     copy: From a run into an export, what training left; digests are those of the export's members.
     require: Refuses open members that do not go together, before anything is asked.
     has_encoder: Whether the hybrid has one of its own, beside those of its members.
+    reads_scores: Whether what was learnt holds for the scores of one search alone.
     """
 
     train: Callable[[Course], dict[str, Any]]
@@ -45,6 +46,7 @@ class Kind:
     copy: Callable[[Path, Path, Digests], None]
     require: Callable[[Mapping[str, RagSystem]], object]
     has_encoder: bool = False
+    reads_scores: bool = False
 
 
 def _open_router(folder: Path, members: Mapping[str, RagSystem], encoder: Encoder | None) -> RouterSystem:
@@ -78,6 +80,8 @@ def _require_likelihoods(members: Mapping[str, RagSystem]) -> None:
 
 KINDS: dict[str, Kind] = {
     "router": Kind(train=train_router, open=_open_router, copy=_copy_router, require=_require_any, has_encoder=True),
-    "mixture": Kind(train=train_mixture, open=open_mixture, copy=_copy_weight, require=mixture_system),
+    "mixture": Kind(
+        train=train_mixture, open=open_mixture, copy=_copy_weight, require=mixture_system, reads_scores=True
+    ),
     "memory": Kind(train=train_memory, open=open_memory, copy=_copy_memory, require=_require_likelihoods),
 }

@@ -23,7 +23,7 @@ from ftkit.recipe import HybridRecipe
 
 MARK, CLOSED_BOOK = "hybrid.json", "closed_book"
 MODES: dict[str, Mode] = {"lexical": "lexical", "dense": "dense", "hybrid": "hybrid"}
-NO_DOCUMENTS = "none"
+NO_DOCUMENTS, CONDITIONS = "none", "conditions"
 
 
 class _NoEncoder(Encoder):
@@ -189,7 +189,7 @@ def digests_of(system: RagSystem) -> dict[str, Any]:
     return {
         "generator_sha256": generator_sha256(system.generator),
         "index_sha256": searched,
-        "conditions": asdict(system.conditions),
+        CONDITIONS: asdict(system.conditions),
         "max_new_tokens": system.max_new_tokens,
     }
 
@@ -210,3 +210,24 @@ def require_same(name: str, system: RagSystem, stored: Mapping[str, Any]) -> boo
             fix="Put back the one that it was, or train the hybrid again.",
         )
     return bool(now["index_sha256"] == stored["index_sha256"])
+
+
+def changed_conditions(system: RagSystem, stored: Mapping[str, Any]) -> list[str]:
+    """What is otherwise in the way to a member's passages than it was when a hybrid was trained with it, in words.
+
+    Args:
+        system: The member, open.
+        stored: Its digests then; see `digests_of`.
+    """
+    now, before = asdict(system.conditions), stored[CONDITIONS]
+    if not now["passages"] and not before.get("passages"):
+        return []  # however nothing is found
+    return [
+        f"{name} {_shown(now[name])}, not {_shown(before[name])}"
+        for name in now
+        if before.get(name, now[name]) != now[name]
+    ]
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)[:12]

@@ -12,7 +12,7 @@ from ftkit.errors import DataError, UsageError
 from ftkit.files import write_json
 from ftkit.hybrid.exported import is_hybrid_export, require_own_members
 from ftkit.hybrid.kinds import KINDS, HybridSystem
-from ftkit.hybrid.members import MARK, Member, open_members, require_same
+from ftkit.hybrid.members import CONDITIONS, MARK, Member, changed_conditions, open_members, require_same
 from ftkit.models.find_encoder import find_encoder
 from ftkit.notices import log
 from ftkit.rag.answering import RagSystem
@@ -75,6 +75,8 @@ def read_description(folder: Path) -> Description:
         members = values["members"]
         if strange := [name for name in members if not MEMBER_NAME.fullmatch(name)]:
             raise ValueError(f"{strange[0]!r} is no name of a member")
+        if bare := [name for name, one in members.items() if not isinstance(one[CONDITIONS], dict)]:
+            raise ValueError(f"it does not say how passages come to {bare[0]}")
         encoder = values["encoder"] if KINDS[values["kind"]].has_encoder else {"name": None, "sha256": None}
         description = Description(
             kind=values["kind"],
@@ -122,7 +124,8 @@ def open_hybrid(
         asked: Other options by name; each that is not None is refused: they are the members' own.
 
     Raises:
-        DataError: It is not finished, or a member's generator or its encoder is not what it was trained with.
+        DataError: It is not finished, or a member's generator or its encoder is not what it was trained with, or
+            the search of a mixture's.
         UsageError: An option is asked for that members have of their own.
     """
     path = Path(folder)
@@ -146,7 +149,25 @@ def open_parts(path: Path, *, max_new_tokens: int | None = None) -> OpenParts:
             "%s: the documents of %s have changed since it was trained; choices stay as they were learnt", path,
             ", ".join(changed),
         )  # fmt: skip
+    _compare_conditions(path, description, systems)
     return OpenParts(description=description, members=systems, encoder=encoder)
+
+
+def _compare_conditions(folder: Path, description: Description, systems: Mapping[str, RagSystem]) -> None:
+    """Refuse, or tell, that passages come to a member in another way than the hybrid was trained with."""
+    for name, system in systems.items():
+        changed = ", ".join(changed_conditions(system, description.digests[name]))
+        if changed and KINDS[description.kind].reads_scores:
+            raise DataError(
+                f"members.{name}: passages are found otherwise than the {description.kind} was trained with "
+                f"({changed}), and its temperature was chosen for the scores of that search",
+                fix="Put the index's settings back, or train again.",
+            )
+        if changed:
+            log.warning(
+                "%s: passages of %s are found otherwise than it was trained with (%s); what it learnt then may not "
+                "hold", folder, name, changed,
+            )  # fmt: skip
 
 
 def _open_encoder(folder: Path, description: Description) -> Encoder | None:

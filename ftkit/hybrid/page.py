@@ -72,6 +72,8 @@ def _curve(curve: list[dict[str, Any]]) -> Markup:
         points = [(100 * one["weight"], one["nll"]) for one in [*start, *own] if one["nll"] is not None]
         style = ("training", "validation")[number % 2]
         lines.append(Series(name=f"temperature {temperature:g}", points=points, style=style))
+    if not any(line.points for line in lines):
+        return note("Every weight that was tried rules a token out.")
     return line_chart(
         lines,
         title="Nats a token by weight",

@@ -121,7 +121,7 @@ def _begin(
     remembered = None
     if recipe.kind == "memory":
         ((name, system),) = systems.items()
-        remembered = remembered_of(recipe, name, system, train)
+        remembered = remembered_of(recipe, name, system, train, held)
     description = Description(
         kind=recipe.kind,
         encoder=None if encoder is None else recipe.router.encoder,

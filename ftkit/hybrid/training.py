@@ -21,7 +21,7 @@ from ftkit.hybrid.logistic import fit_logistic
 from ftkit.hybrid.router import Router, question_features, save_router
 from ftkit.notices import log
 from ftkit.rag.encoder import Encoder
-from ftkit.rag.questions import AskedQuestion, document_groups
+from ftkit.rag.questions import AskedQuestion, question_groups
 from ftkit.recipe.hybrid import RouterSection
 
 
@@ -40,7 +40,7 @@ def train_router(course: Course) -> dict[str, Any]:
     facts["validation"] = None
     if held is not None:
         routes = router.routes(question_features(encoder, _texts(course.held)))
-        standing = standing_of(held, routes, router.best, document_groups(course.held))
+        standing = standing_of(held, routes, router.best, question_groups(course.held))
         facts["validation"] = {**standing_facts(standing), "members": member_figures(held)}
     log.info("%s", facts["because"])
     return facts
@@ -53,11 +53,11 @@ def learn_router(
 
     Args:
         outcomes: Of each member.
-        asked: The dev questions, about two documents at least.
+        asked: The dev questions, of two groups at least; see `ftkit.rag.questions.question_groups`.
         encoder: Whose vectors the router reads.
         settings: Of the classifier.
     """
-    names, groups = list(outcomes), document_groups(asked)
+    names, groups = list(outcomes), question_groups(asked)
     features, labels = question_features(encoder, _texts(asked)), winners(outcomes)
     chosen = cross_validated(features, labels, groups, classes=len(names), folds=settings.folds, l2=settings.l2)
     best = best_member(outcomes)

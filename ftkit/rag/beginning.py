@@ -8,7 +8,7 @@ from pathlib import Path
 from ftkit.errors import DataError
 from ftkit.notices import log
 from ftkit.rag.corpus import Corpus, read_documents
-from ftkit.rag.questions import AskedQuestion, read_questions, split_questions
+from ftkit.rag.questions import AskedQuestion, plain_words, read_questions, split_questions
 from ftkit.recipe import RECIPES, RagRecipe, Recipe
 from ftkit.recipe.sections import ExportKind
 
@@ -30,12 +30,8 @@ def run_questions(recipe: RagRecipe) -> tuple[list[AskedQuestion], list[AskedQue
 
 def leaked_questions(train: Sequence[AskedQuestion], held: Sequence[AskedQuestion]) -> list[AskedQuestion]:
     """Held-back questions that are trained on too, in the same words but for case and spaces."""
-    seen = {_plain(one.question) for one in train}
-    return [one for one in held if _plain(one.question) in seen]
-
-
-def _plain(question: str) -> str:
-    return " ".join(question.casefold().split())
+    seen = {plain_words(one.question) for one in train}
+    return [one for one in held if plain_words(one.question) in seen]
 
 
 def run_corpus(recipe: RagRecipe) -> Corpus:

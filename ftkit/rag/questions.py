@@ -121,18 +121,47 @@ def document_groups(asked: Sequence[AskedQuestion]) -> list[str]:
     Documents that one question needs together belong together, and so do all that are linked in this way. The name is
     the first of their ids, or the question's text where it names none.
     """
-    linked: dict[str, str] = {}
-
-    def first(document: str) -> str:
-        while linked.setdefault(document, document) != document:
-            document = linked[document]
-        return document
-
+    links = _Links()
     for one in asked:
         for document in one.documents[1:]:
-            low, high = sorted((first(one.documents[0]), first(document)))
-            linked[high] = low
-    return [f"document {first(one.documents[0])}" if one.documents else f"question {one.question}" for one in asked]
+            links.link(one.documents[0], document)
+    return [
+        f"document {links.first(one.documents[0])}" if one.documents else f"question {one.question}" for one in asked
+    ]
+
+
+def question_groups(asked: Sequence[AskedQuestion]) -> list[str]:
+    """The same, with questions in the same words together too, whatever documents they name.
+
+    For judging what has learnt from other questions. A split is drawn by `document_groups` alone, whose names, and so
+    the sides of questions, have stood since before.
+    """
+    links, groups = _Links(), document_groups(asked)
+    of_words: dict[str, str] = {}
+    for one, group in zip(asked, groups, strict=True):
+        links.link(of_words.setdefault(plain_words(one.question), group), group)
+    return [links.first(group) for group in groups]
+
+
+def plain_words(question: str) -> str:
+    """A question without case and spaces at which two in the same words may differ."""
+    return " ".join(question.casefold().split())
+
+
+class _Links:
+    """Names that belong together; all that do go by the first of them."""
+
+    def __init__(self) -> None:
+        self._above: dict[str, str] = {}
+
+    def first(self, name: str) -> str:
+        while (above := self._above.get(name, name)) != name:
+            name = above
+        return name
+
+    def link(self, one: str, other: str) -> None:
+        low, high = sorted((self.first(one), self.first(other)))
+        self._above[high] = low
 
 
 def split_questions(asked: Sequence[AskedQuestion], share: float) -> tuple[list[AskedQuestion], list[AskedQuestion]]:

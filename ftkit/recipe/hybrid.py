@@ -100,7 +100,8 @@ class MemorySection(Section):
     questions: bool | PathText = Field(
         default=True,
         description="Whose answers are remembered too: true for half of data.train, by document, while the other "
-        "half chooses the weight; or a file of others, such as those that the member was trained on; or false.",
+        "half chooses the weight; or a file of others, none of them in data.train or data.validation, such as those "
+        "that the member was trained on; or false.",
     )
     texts: Annotated[
         tuple[PathText, ...] | None,

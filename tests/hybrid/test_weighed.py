@@ -21,14 +21,18 @@ from ftkit.hybrid.remembering import remembered_of
 from ftkit.hybrid.rereading import answers_of
 from ftkit.hybrid.run import resume_hybrid, run_hybrid
 from ftkit.hybrid.weights import TIED
+from ftkit.notices import log
 from ftkit.pipeline.target import open_target
 from ftkit.rag.proving import check_distance, scores
+from ftkit.rag.questions import read_questions, split_questions
+from ftkit.rag.settings import AnsweringDefaults, write_defaults
 from ftkit.rag.threshold import StoredThreshold, generator_sha256, write_threshold
 from ftkit.recipe import HybridRecipe
 from tests.hybrid.conftest import rows
 from tests.hybrid.targets import random_target
 from tests.tiny import tiny_tokenizer
 
+HELD_BACK = 0.3
 ASKED = ["Who is the mayor of Oum?", "What colour has the rake?", "The mayor of the town Lir is who?"]
 
 
@@ -42,6 +46,9 @@ def world(topics, tmp_path_factory):
         tiny_tokenizer().save_pretrained(folder / name)
     shutil.copytree(topics / "towns-index", folder / "index")
     (folder / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()[::3]))
+    _, held = split_questions(read_questions(folder / "dev.jsonl"), HELD_BACK)
+    told = [{"question": one.question, "answers": one.answers} for one in held]
+    (folder / "held.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
     return folder
 
 
@@ -54,7 +61,7 @@ def mixture(world, tmp_path):
             "tuned": {"path": str(world / "tuned")},
             "docs": {"path": str(world / "reader"), "index": str(world / "index"), "passages": 2},
         },
-        "data": {"train": str(world / "dev.jsonl"), "validation": 0.3},
+        "data": {"train": str(world / "dev.jsonl"), "validation": HELD_BACK},
         "answer": {"max_new_tokens": 5},
         "output": str(tmp_path / "run"),
     }
@@ -110,7 +117,7 @@ def test_a_memory_is_opened_as_what_was_measured_and_never_chosen_by_what_it_rem
     assert told["answers"] + result["choice"]["questions"] == len(train) and min(told["answers"], len(held)) > 0
     assert told["entries"] == system.datastore.entries
     # The same memory, built here from the passages and the half of the questions that did not choose.
-    remembered = remembered_of(HybridRecipe.model_validate(memory), "docs", system, train)
+    remembered = remembered_of(HybridRecipe.model_validate(memory), "docs", system, train, held)
     assert {one.question for one in remembered.dev}.isdisjoint({one.question for one in remembered.pairs})
     documents = {name for one in remembered.dev for name in one.documents}
     pairs = {one.question: one for one in train}
@@ -220,11 +227,12 @@ def test_a_run_that_was_cut_off_goes_on_without_reading_anew(request, monkeypatc
         ("mixture", {"members": {"towns": "INDEX", "more": "INDEX"}}, UsageError, "both are given passages"),
         ("memory", {"members": {"plain": "TUNED"}}, UsageError, r"members\.plain: has no documents of its own"),
         ("memory", {"memory": {"questions": "DEV"}}, DataError, r"of its questions are in data\.train too"),
+        ("memory", {"memory": {"questions": "HELD"}}, DataError, r"of its questions are held back too"),
         ("memory", {"memory": {"texts": ["MISSING"]}}, DataError, "MISSING"),
     ],
 )
 def test_what_cannot_be_joined_is_refused_before_anything_is_asked(request, world, kind, changes, error, fault):
-    places = {"TUNED": "tuned", "READER": "reader", "INDEX": "index", "DEV": "dev.jsonl"}
+    places = {"TUNED": "tuned", "READER": "reader", "INDEX": "index", "DEV": "dev.jsonl", "HELD": "held.jsonl"}
 
     def placed(value):
         if isinstance(value, dict):
@@ -276,3 +284,26 @@ def test_a_weight_that_was_written_over_is_refused(mixture, tmp_path):
     (folder / "weight.json").write_text(json.dumps(values | {"weight": 2}))
     with pytest.raises(UsageError, match="is no share"):
         open_hybrid(folder)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "memory"])
+def test_another_search_is_refused_where_its_scores_chose_and_warned_of_elsewhere(
+    request, world, tmp_path, caplog, monkeypatch, kind
+):
+    monkeypatch.setattr(log, "propagate", True)
+    values = request.getfixturevalue(kind)
+    shutil.copytree(world / "index", tmp_path / "index")
+    docs = values["members"]["docs"] | {"index": str(tmp_path / "index")}
+    folder = made(values, members=values["members"] | {"docs": docs}).folder
+    caplog.clear()
+    open_hybrid(folder)
+    assert "otherwise" not in caplog.text
+    write_defaults(tmp_path / "index", AnsweringDefaults(mode="dense", passages=1, max_new_tokens=8))
+
+    changed = r"mode dense, not lexical"
+    if kind == "mixture":
+        with pytest.raises(DataError, match=rf"members\.docs: passages are found otherwise.*\({changed}\)"):
+            open_hybrid(folder)
+    else:
+        open_hybrid(folder)
+        assert "passages of docs are found otherwise" in caplog.text and changed in caplog.text

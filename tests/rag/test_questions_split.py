@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftkit.rag.questions import AskedQuestion, split_questions
+from ftkit.rag.questions import AskedQuestion, document_groups, question_groups, split_questions
 from ftkit.rag.world import closed_world
 
 
@@ -47,3 +47,14 @@ def test_questions_without_documents_are_split_by_their_text():
     train, held = split_questions([asked(number) for number in range(100)], 0.5)
 
     assert train and held
+
+
+def test_the_same_question_of_two_documents_is_one_group_to_judge_by_and_two_to_split_by():
+    said = [("What is it?", "a"), ("Who?", "a"), ("what  IS it?", "b"), ("Where?", "b"), ("When?", "c")]
+    questions = [AskedQuestion(question=text, answers=("x",), documents=(name,), id=text) for text, name in said]
+    alone = [AskedQuestion(question=text, answers=("x",)) for text in ("when?", "Why?")]
+
+    found = question_groups([*questions, *alone])
+
+    assert len(set(found[:4])) == 1 and found[4] == found[5] and len({found[0], found[4], found[6]}) == 3
+    assert document_groups(questions) == ["document a", "document a", "document b", "document b", "document c"]
