@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from ftkit.hybrid import training
 from ftkit.hybrid.judging import (
     best_member,
     cross_validated,
@@ -20,6 +22,7 @@ from ftkit.rag.blame import Evidence
 from ftkit.rag.measured import Measured
 from ftkit.rag.outcomes import outcomes_of
 from ftkit.rag.questions import AskedQuestion, document_groups
+from ftkit.recipe.hybrid import RouterSection
 
 QUESTIONS, WIDTH = 160, 12
 
@@ -101,6 +104,22 @@ def test_no_document_is_in_two_folds_and_folds_are_of_one_size():
     assert all(len({fold[at] for at in range(60) if groups[at] == name}) == 1 for name in groups)
     assert sorted(fold.count(number) for number in range(5)) == [12] * 5
     assert folds_of(["one", "two", "two"], 5) == folds_of(["one", "two", "two"], 2)
+
+
+def test_the_same_question_of_two_documents_is_never_judged_by_who_learnt_from_it(monkeypatch):
+    said = [("Who?", "a"), ("Where?", "b"), ("who ?", "c"), (" WHO?", "d")]
+    asked = [AskedQuestion(question=text, answers=("x",), documents=(name,), id=name) for text, name in said]
+    outcomes = {name: outcomes_of([(one, answered("x")) for one in asked], None) for name in ("one", "two")}
+    seen = []
+    features = torch.eye(4, dtype=torch.float64)
+    monkeypatch.setattr(training, "question_features", lambda *_: features)
+    monkeypatch.setattr(training, "cross_validated", lambda _, __, groups, **___: seen.append(groups) or [0] * 4)
+
+    encoder = SimpleNamespace(found=SimpleNamespace(sha256="0"))
+    _, facts = training.learn_router(outcomes, asked, encoder, RouterSection(encoder="any", folds=5))
+
+    (groups,) = seen
+    assert groups[0] == groups[3] and len(set(groups)) == 3 == facts["cross_validation"]["folds"]
 
 
 def test_a_question_is_won_by_f1_then_by_the_likelihood_of_the_answer_then_by_the_shorter_prompt():
