@@ -72,6 +72,13 @@ def ask(place: str, digest: str, spec: ImproveSpec, frozen: Frozen, folder: Path
     return Asked(**{name: values[name] for name in ("scores", "weights", "answers", "bits_per_byte")})
 
 
+def forget_answers(folder: Path, part: str) -> None:
+    """Remove what models said to the test whose place holds a part of a path, such as a round's."""
+    for stored in (folder / ANSWERS).glob("*.json"):
+        if f"/{part}/" in json.loads(stored.read_text(encoding="utf-8"))["place"]:
+            stored.unlink()
+
+
 def _asked(target: Target, spec: ImproveSpec, frozen: Frozen) -> Asked:
     gate = spec.gate
     if isinstance(target.model, GgufModel) and (gate.metric == "nll" or gate.forgetting is not None):

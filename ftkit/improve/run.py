@@ -19,7 +19,7 @@ from typing import Any
 
 from ftkit.errors import DataError, FtkitError, Interrupted, TrainingStoppedError, VerificationError
 from ftkit.files import folder_lock, remove_partials, require_empty, write_text
-from ftkit.improve.asking import ask
+from ftkit.improve.asking import ask, forget_answers
 from ftkit.improve.filtering import Filtered, filter_log
 from ftkit.improve.former import require_untested
 from ftkit.improve.frozen import FROZEN, MESSAGES, Frozen, hold_frozen, read_frozen
@@ -149,6 +149,7 @@ def _take_back(one: Round, promotions: Promotions) -> None:
     if promotions.services[-1].round == one.number:  # killed between its promotion and its verdict
         promotions.rollback()
     promotions.note_removed(one.number)
+    forget_answers(one.folder.parents[1], f"{ROUNDS}/{one.folder.name}")
     one.remove()
 
 
@@ -195,16 +196,18 @@ def _go(spec: ImproveSpec, base: ModelSection, one: Round, frozen: Frozen, folde
         # Rolled back meanwhile, it is held against what is in service now.
         if not verdict.promoted or promotions.promote(candidate, after=current):
             break
+    # Killed right after its promotion, it is in service, whatever other settings of the gate would say by now.
+    promoted = verdict.promoted or promotions.services[-1].round == one.number
     before = sum(int((other.gate or {}).get("verdicts", 0)) for other in rounds_of(folder))
     verdicts = int((one.gate or {}).get("verdicts", 0)) + 1
     one.finish(
         verdict.to_dict()
         | {
-            "against": current.digest, "judged": candidate.digest, "judged_before": before, "verdicts": verdicts,
-            "settings": _settings(spec),
+            "promoted": promoted, "against": current.digest, "judged": candidate.digest, "judged_before": before,
+            "verdicts": verdicts, "settings": _settings(spec),
         }
     )  # fmt: skip
-    return _document("promoted" if verdict.promoted else "kept", one, {}, promotions)
+    return _document("promoted" if promoted else "kept", one, {}, promotions)
 
 
 def _judged(

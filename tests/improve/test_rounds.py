@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ftkit.errors import DataError, Interrupted, OutputError
 from ftkit.export.manifest import MANIFEST
 from ftkit.improve import run as rounds
+from ftkit.improve import tuning
 from ftkit.improve.checking import check_improve
 from ftkit.improve.gate import Verdict
 from ftkit.improve.identity import digest_of
 from ftkit.improve.run import improve, rollback
+from ftkit.models.find import find_base
+from ftkit.recipe import FullRecipe
 from ftkit.serve.names import served_names
 from tests.improve.desk import TUNE, complaint, make_spec, open_journal, plant, withdraw, write_clean, write_test
 
@@ -98,12 +102,20 @@ def test_a_withdrawal_after_a_kill_between_promotion_and_verdict_leaves_no_dangl
 
 
 def test_a_withdrawal_while_a_candidate_trains_is_heeded(spec, tmp_path, bench):
-    bench.meanwhile = lambda: take_back(tmp_path)
+    def meanwhile():
+        take_back(tmp_path)
+        (tmp_path / "out/answers").mkdir()
+        for name in ("0001", "0011"):  # of this round and of another
+            said = {"place": str(tmp_path / f"out/rounds/{name}/run/export/merged"), "answers": ["words"]}
+            (tmp_path / f"out/answers/{name}.json").write_text(json.dumps(said))
+
+    bench.meanwhile = meanwhile
 
     document = improve(spec, quiet=True)
 
     assert (document["outcome"], document["in_service"]["round"]) == ("withdrawn", None)
     assert list((tmp_path / "out/rounds").iterdir()) == []
+    assert [one.name for one in (tmp_path / "out/answers").iterdir()] == ["0011.json"]
     assert bench.against == []
     assert improve(spec, quiet=True)["round"] == 2
 
@@ -196,6 +208,25 @@ def test_another_template_is_another_model(tmp_path, tiny_llama):
     (copy / "chat_template.jinja").write_text("{{ messages[0].content }}")
 
     assert same and digest_of(str(copy)) != digest_of(str(tiny_llama))
+
+
+def test_a_run_around_an_export_of_another_base_is_not_asked_for_its_base(tmp_path, tiny_llama, monkeypatch):
+    export = tmp_path / "run" / "export" / "merged"
+    export.mkdir(parents=True)
+    (export / MANIFEST).write_text("{}")
+    found = find_base(str(tiny_llama))
+    around = SimpleNamespace(is_run=lambda: True, recipe=lambda: FullRecipe(model="other", data="rows.jsonl"))
+    itself = SimpleNamespace(is_run=lambda: False)
+    written = SimpleNamespace(base={"name": "tiny", "sha256": found.sha256})
+    monkeypatch.setattr(tuning, "RunFolder", lambda path: itself if path == export else around)
+    monkeypatch.setattr(tuning, "read_manifest", lambda path: written)
+    monkeypatch.setattr(tuning, "find_export_base", lambda *_: found)
+    spec = SimpleNamespace(current=str(export), model=None)
+
+    monkeypatch.setattr(tuning, "base_sha256", lambda model: "another")
+    assert tuning.base_of(spec).path == str(found.folder)
+    monkeypatch.setattr(tuning, "base_sha256", lambda model: found.sha256)
+    assert tuning.base_of(spec).path == "other"
 
 
 def test_the_first_place_is_absolute_and_follows_a_move(spec, tmp_path, monkeypatch):
