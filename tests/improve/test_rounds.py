@@ -101,6 +101,24 @@ def test_a_withdrawal_after_a_kill_between_promotion_and_verdict_leaves_no_dangl
     assert served_names([f"a={tmp_path / 'out'}"])["a"] == document["in_service"]["place"]
 
 
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_kill_between_promotion_and_verdict_changes_neither(spec, tmp_path, bench, monkeypatch, put_back):
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds.Round, "finish", lambda *_: stop())
+        with pytest.raises(Interrupted):
+            improve(spec, quiet=True)
+    if put_back:
+        rollback(spec)
+    else:
+        bench.promoted = False  # by other settings, which did not decide
+
+    document = improve(spec, quiet=True)
+
+    assert (document["outcome"], document["round"]) == ("nothing new" if put_back else "promoted", 1)
+    assert document["in_service"]["round"] == (None if put_back else 1)
+    assert document["gate"]["promoted"]
+
+
 def test_a_withdrawal_while_a_candidate_trains_is_heeded(spec, tmp_path, bench):
     def meanwhile():
         take_back(tmp_path)
