@@ -111,8 +111,8 @@ ORDER = {
         "",
     ],
     "improve": [
-        "log", "keys", "frozen", "filtering", "trainable", "identity", "asking", "gate", "promotion", "rounds",
-        "tuning", "checking", "run", "",
+        "log", "keys", "frozen", "filtering", "trainable", "former", "identity", "asking", "gate", "promotion",
+        "rounds", "tuning", "checking", "run", "",
     ],
     "advise": ["options", "rules", "literature", "evidence", "ranking", "advice", "asking", "page", ""],
     "serve": [

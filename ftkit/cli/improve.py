@@ -47,6 +47,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"round {found['round']:<4}{'promoted' if gate['promoted'] else 'not promoted'}: {gate['because']}"
         )
+    if found["outcome"] == "withdrawn":
+        lines.append("          the candidate is removed: an answer that it learnt from was withdrawn meanwhile")
     if found["outcome"] == "nothing new":
         lines.append("          nothing new is in the log since that round")
     lines.append(f"service   {found['in_service']['place']}")

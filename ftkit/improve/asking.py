@@ -28,6 +28,7 @@ from ftkit.recipe import DataSection, ImproveSpec
 from ftkit.train.progress import ProgressBar
 
 ANSWERS = "answers"
+RULES = 1  # counts up when the same model comes to other scores, so that stored ones are not taken for these
 GENERAL_ROWS = 100  # of the text of forgetting, spread evenly
 LONGEST = 1 << 20  # no question is cut; what a model cannot read is an error of its own
 
@@ -62,13 +63,20 @@ def ask(place: str, digest: str, spec: ImproveSpec, frozen: Frozen, folder: Path
     gate = spec.gate
     text = None if gate.forgetting is None else sha256_file(Path(gate.forgetting))
     longest = gate.max_new_tokens if gate.metric != "nll" else None
-    key = sha256_json([digest, frozen.sha256, gate.metric, longest, text])
+    key = sha256_json([RULES, digest, frozen.sha256, gate.metric, longest, text])
     stored = folder / ANSWERS / f"{key[:16]}.json"
     if not stored.is_file():
         log.info("%s: %d questions", place, len(frozen.questions))
         write_json(stored, {"place": place, "digest": digest, **asdict(_asked(open_target(place), spec, frozen))})
     values: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8"))
     return Asked(**{name: values[name] for name in ("scores", "weights", "answers", "bits_per_byte")})
+
+
+def forget_answers(folder: Path, part: str) -> None:
+    """Remove what models said to the test whose place holds a part of a path, such as a round's."""
+    for stored in (folder / ANSWERS).glob("*.json"):
+        if f"/{part}/" in json.loads(stored.read_text(encoding="utf-8"))["place"]:
+            stored.unlink()
 
 
 def _asked(target: Target, spec: ImproveSpec, frozen: Frozen) -> Asked:

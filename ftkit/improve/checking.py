@@ -7,6 +7,7 @@ from typing import Any
 
 from ftkit.files import sha256_file
 from ftkit.improve.filtering import filter_log
+from ftkit.improve.former import require_untested
 from ftkit.improve.frozen import read_frozen
 from ftkit.improve.identity import digest_of
 from ftkit.improve.log import read_log
@@ -29,7 +30,9 @@ def check_improve(spec: ImproveSpec) -> dict[str, Any]:
     frozen, base = read_frozen(spec.test), base_of(spec)
     candidate_recipe(spec, base, Path("log"), Path("test"), Path("run"))
     found = find_base(base.path, base.revision)
-    facts = filter_log(read_log(spec.log), frozen, Trainable(base, spec.tune.data)).to_dict()
+    trainable = Trainable(base, spec.tune.data)
+    facts = filter_log(read_log(spec.log), frozen, trainable).to_dict()
+    require_untested(spec.tune.data, frozen, trainable.settings)
     warnings = []
     if facts["kept"] < spec.fewest:
         warnings.append(f"{facts['kept']} rows are left of the log; a round begins with {spec.fewest}")

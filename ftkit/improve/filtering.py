@@ -22,18 +22,20 @@ from ftkit.rag.reader import is_refusal
 
 ROWS, REPORT, ACCOUNT = "messages.jsonl", "filter.json", "rows.jsonl"
 KEPT = "kept"
-CanTrain = Callable[[Mapping[str, Any]], bool]
+FaultOf = Callable[[Mapping[str, Any]], str | None]
 # In the order in which they are looked for: a row has the first that holds.
 REASONS = (
     "repeated id",
     "withdrawn",
     "no consent",
+    "answered from documents",
     "no feedback",
     "rated down without correction",
     "refusal",
     "cut off",
     "no answer",
     "cannot be trained on",
+    "too long",
     "secret or personal data",
     "in the frozen test",
     "near the frozen test",
@@ -54,13 +56,20 @@ class Row:
     def prompt(self) -> str:
         """What stands before the answer, as far as it decides it."""
         return sha256_json(
-            [[[one.get("role"), close(_content(one))] for one in self.exchange.messages], self.exchange.tools]
+            [
+                [[one.get("role"), close(_content(one)), _calls(one)] for one in self.exchange.messages],
+                self.exchange.tools,
+            ]
         )
 
     @property
     def text(self) -> str:
-        """All that somebody said in it."""
-        return "\n".join([*(_content(one) for one in self.exchange.messages), self.answer])
+        """All that stands in it, with calls of tools, what they gave, and what was offered."""
+        parts = []
+        for one in self.exchange.messages:
+            parts.append(_content(one))
+            parts += [_json(value) for key, value in one.items() if key not in ("role", "content")]
+        return "\n".join([*parts, *map(_json, self.exchange.tools), self.answer])
 
     @property
     def values(self) -> dict[str, Any]:
@@ -116,19 +125,19 @@ class Filtered:
         write_json(folder / REPORT, self.to_dict())
 
 
-def filter_log(log: Log, frozen: Frozen, can_train: CanTrain) -> Filtered:
+def filter_log(log: Log, frozen: Frozen, fault_of: FaultOf) -> Filtered:
     """Choose what may and should be learnt from.
 
     Args:
         log: As read.
-        frozen: No row may hold one of its questions, in whatever turn.
-        can_train: Whether chat data can be trained on; see `ftkit.improve.trainable`.
+        frozen: No row may hold one of its questions, in whatever message.
+        fault_of: Why chat data cannot be trained on, one of `REASONS`; see `ftkit.improve.trainable`.
     """
-    test = Known(one.asked for one in frozen.questions)
+    test = Known(text for one in frozen.questions for text in one.asks)
     outcomes: list[str] = []
     seen: set[str] = set()
     for one in log.exchanges:
-        outcomes.append("repeated id" if one.id in seen else _reason(one, test, can_train) or KEPT)
+        outcomes.append("repeated id" if one.id in seen else _reason(one, test, fault_of) or KEPT)
         seen.add(one.id)
     # What is judged by other rows: only by those that are left, each step on what the former left.
     for reason, finds in (
@@ -151,12 +160,13 @@ def _row(one: Exchange) -> Row:
     return Row(exchange=one, answer=one.answer if one.correction is None else one.correction)
 
 
-def _reason(one: Exchange, test: Known, can_train: CanTrain) -> str | None:
+def _reason(one: Exchange, test: Known, fault_of: FaultOf) -> str | None:
     """Why a row is left out, as far as it alone says; None for not at all."""
     row, corrected = _row(one), one.correction is not None
     checks: tuple[tuple[str, Callable[[], bool]], ...] = (
         ("withdrawn", lambda: one.withdrawn),
         ("no consent", lambda: not one.consent),
+        ("answered from documents", lambda: one.from_documents),
         ("no feedback", lambda: one.rating is None and not corrected),
         ("rated down without correction", lambda: one.rating == "down" and not corrected),
         (
@@ -165,14 +175,15 @@ def _reason(one: Exchange, test: Known, can_train: CanTrain) -> str | None:
         ),
         ("cut off", lambda: one.finish_reason == "length" and not corrected),
         ("no answer", lambda: not row.answer.strip() or not user_text(one.messages).strip()),
-        ("cannot be trained on", lambda: not can_train(row.values)),
-        ("secret or personal data", lambda: bool(find_private(row.text, row.text.encode("utf-8", "replace")))),
     )
     for reason, holds in checks:
         if holds():
             return reason
-    turns = [_content(message) for message in one.messages if message.get("role") == "user"]
-    likeness = test.like([*turns, user_text(one.messages)])
+    if (fault := fault_of(row.values)) is not None:
+        return fault
+    if find_private(row.text, row.text.encode("utf-8", "replace")):
+        return "secret or personal data"
+    likeness = test.like([*map(_content, one.messages), user_text(one.messages), row.answer])
     return {"exact": "in the frozen test", "near": "near the frozen test", None: None}[likeness]
 
 
@@ -214,3 +225,14 @@ def _nearly_repeated(rows: list[Row]) -> list[int]:
 def _content(message: dict[str, Any]) -> str:
     content = message.get("content")
     return content if isinstance(content, str) else ""
+
+
+def _calls(message: dict[str, Any]) -> list[Any]:
+    """The calls of a message, without the ids, which every server draws anew."""
+    calls = message.get("tool_calls") or []
+    return [one.get("function", one) if isinstance(one, dict) else one for one in calls]
+
+
+def _json(value: Any) -> str:
+    """With the quotes of a JSON in a JSON as they were, so that a secret in it is seen."""
+    return json.dumps(value, ensure_ascii=False).replace('\\"', '"')

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftkit.data.formats.fields import RowFault
+from ftkit.data.formats.messages import FORMAT
 from ftkit.errors import DataError, OutputError, Problem
 from ftkit.files import sha256_file, write_json, write_text
+from ftkit.improve.keys import is_telling
 from ftkit.recipe import ImproveSpec
 
 FROZEN, MESSAGES = "frozen.json", "frozen.jsonl"
@@ -24,22 +27,27 @@ class Question:
         messages: That are answered.
         answers: Right ones, at least one; the first is the one whose likelihood is measured.
         cluster: What it is resampled with, such as the document that it is about.
+        tools: That are offered.
     """
 
     messages: tuple[dict[str, Any], ...]
     answers: tuple[str, ...]
     cluster: str
+    tools: tuple[dict[str, Any], ...] = ()
 
     @property
-    def asked(self) -> str:
-        """What the person said, all turns."""
-        return user_text(self.messages)
+    def asks(self) -> tuple[str, ...]:
+        """What nothing may learn: all that the person said, and of several turns the last one asked alone."""
+        last = [one for one in self.messages if one.get("role") == "user"][-1:]
+        whole, alone = user_text(self.messages), user_text(last)
+        return (whole, alone) if alone != whole and is_telling(alone) else (whole,)
 
     @property
     def line(self) -> str:
         """As a row of chat data."""
         answer = {"role": "assistant", "content": self.answers[0]}
-        return json.dumps({"messages": [*self.messages, answer]}) + "\n"
+        tools = {"tools": list(self.tools)} if self.tools else {}
+        return json.dumps({"messages": [*self.messages, answer], **tools}) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +63,7 @@ class Frozen:
         return "".join(one.line for one in self.questions)
 
 
-def user_text(messages: tuple[dict[str, Any], ...]) -> str:
+def user_text(messages: Iterable[Mapping[str, Any]]) -> str:
     """What the person says in a conversation."""
     return "\n".join(str(one.get("content") or "") for one in messages if one.get("role") == "user")
 
@@ -69,7 +77,7 @@ def read_frozen(path: str | Path) -> Frozen:
     path = Path(path)
     questions, problems = [], []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: U+2028 may stand in a text
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}", fix="Name a file of JSON lines.") from None
     for number, line in enumerate(lines, start=1):
@@ -140,8 +148,11 @@ def _question(row: Any, number: str) -> Question:
         if last.get("role") != "assistant" or not isinstance(last.get("content"), str) or not last["content"].strip():
             raise ValueError("messages: the last is not the assistant's answer")
         before, answers = tuple(messages[:-1]), (str(last["content"]),)
+        _require_chat(row)
     else:
         asked, given = row.get("question"), row.get("answers")
+        if row.get("tools"):
+            raise ValueError("tools: belong to rows of messages")
         given = [given] if isinstance(given, str) else given
         if not isinstance(asked, str) or not asked.strip():
             raise ValueError("has neither messages nor a question")
@@ -155,7 +166,16 @@ def _question(row: Any, number: str) -> Question:
         messages=before,
         answers=answers,
         cluster=f"document {document}" if isinstance(document, str) else f"line {number}",
+        tools=tuple(row.get("tools") or ()),
     )
+
+
+def _require_chat(row: Mapping[str, Any]) -> None:
+    """Refuse what no model could be asked, before one is loaded."""
+    try:
+        FORMAT.read({key: row[key] for key in ("messages", "tools") if row.get(key) is not None})
+    except RowFault as fault:
+        raise ValueError(f"{fault.field}: {fault.what}") from None
 
 
 def _is_text(value: Any) -> bool:

@@ -7,6 +7,7 @@ no more. So boilerplate is judged by the test questions alone, and what the log 
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -17,8 +18,13 @@ from ftkit.data.near import MIN_NGRAMS, THRESHOLD
 from ftkit.data.ngrams import NGRAM, common_limit
 
 CONTAINED = 0.9  # share of a question's n-grams that stand in a longer text
-FEWEST_WORDS = 3  # of a question that is looked for inside of other texts
+# Of a question that is looked for inside of other texts: so many words, or of fewer words so many letters. "Why?" and
+# "Hello" would be found everywhere, and say nothing of the test.
+FEWEST_WORDS, FEWEST_LETTERS = 3, 7
+FEWEST_SIGNS = 4  # in writings that put no spaces between words, where a sign says more
 _NO_LETTERS = re.compile(r"[\W_]+")
+# Thai, Lao, Burmese, Khmer, Japanese, Chinese.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff\U00020000-\U0003ffff]")
 Likeness = Literal["exact", "near"]
 
 
@@ -30,6 +36,15 @@ def close(text: str) -> str:
 def loose(text: str) -> str:
     """The same without punctuation; as `close` has it where nothing else would be left."""
     return _NO_LETTERS.sub(" ", close(text)).strip() or close(text)
+
+
+def is_telling(text: str) -> bool:
+    """Whether a question says enough to be looked for inside of other texts."""
+    text = loose(text)
+    letters = text.replace(" ", "")
+    if _UNSPACED.search(text):
+        return len(letters) >= FEWEST_SIGNS
+    return len(text.split()) >= FEWEST_WORDS or len(letters) >= FEWEST_LETTERS
 
 
 class Known:
@@ -54,10 +69,16 @@ class Known:
                 for gram in telling:
                     self._places.setdefault(gram, []).append(place)
         self._begins: dict[tuple[str, ...], list[str]] = {}
-        for text in self._texts:
+        self._short: set[str] = set()
+        self._unspaced: list[str] = []
+        for text in filter(is_telling, self._texts):
             words = text.split()
-            if len(words) >= FEWEST_WORDS:
+            if _UNSPACED.search(text):
+                self._unspaced.append(text.replace(" ", ""))
+            elif len(words) >= FEWEST_WORDS:
                 self._begins.setdefault(tuple(words[:FEWEST_WORDS]), []).append(text)
+            else:
+                self._short.add(text)
 
     def like(self, texts: Sequence[str]) -> Likeness | None:
         """How one of some texts is like a known question; None where none is."""
@@ -67,8 +88,14 @@ class Known:
         return "near" if any(self._holds(text) or self._is_near(text) for text in written) else None
 
     def _holds(self, text: str) -> bool:
-        """Whether a known question stands in a text, word by word."""
+        """Whether a known question stands in a text, word by word; sign by sign where words have no spaces."""
+        if self._unspaced and _UNSPACED.search(text):
+            together = text.replace(" ", "")
+            if any(known in together for known in self._unspaced):
+                return True
         words, around = text.split(), f" {text} "
+        if self._short and not self._short.isdisjoint([*words, *map(" ".join, itertools.pairwise(words))]):
+            return True
         starts = {tuple(words[at : at + FEWEST_WORDS]) for at in range(len(words) - FEWEST_WORDS + 1)}
         return any(f" {known} " in around for start in starts for known in self._begins.get(start, ()))
 

@@ -6,7 +6,8 @@ One JSON line an event, only ever appended:
      with consent "messages", "tools", "answer", "citations", "abstained"}
     {"version": 1, "kind": "feedback", "id", "time", and some of "rating", "correction", "withdrawn"}
 
-The last rating and the last correction of an answer count. A withdrawal counts for good, wherever it stands.
+The last rating and the last correction of an answer count; a later "up" without a correction takes an earlier one
+back. A withdrawal counts for good, wherever it stands.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Exchange:
         tools: That were offered.
         answer: That was given.
         finish_reason: ``stop`` or ``length``.
+        from_documents: Whether it was read from documents, which are not in the log.
         abstained: Whether a system with documents refused.
         rating: The last one; None for none.
         correction: The last one; None for none.
@@ -50,6 +52,7 @@ class Exchange:
     tools: tuple[dict[str, Any], ...] = ()
     answer: str = ""
     finish_reason: str = "stop"
+    from_documents: bool = False
     abstained: bool = False
     rating: Rating | None = None
     correction: str | None = None
@@ -151,16 +154,20 @@ def _exchange(values: dict[str, Any], place: str) -> Exchange:
         tools=tuple(values.get("tools", ())),
         answer=values.get("answer", ""),
         finish_reason=values["finish_reason"],
+        from_documents="citations" in values,
         abstained=values.get("abstained") is True,
     )
 
 
 def _with_feedback(one: Exchange, said: Sequence[dict[str, Any]]) -> Exchange:
     for values in said:
+        rating, correction = values.get("rating"), values.get("correction")
+        if correction is None and rating != "up":  # who rates an answer up by now takes back what should replace it
+            correction = one.correction
         one = replace(
             one,
-            rating=values.get("rating") or one.rating,
-            correction=one.correction if values.get("correction") is None else values["correction"],
+            rating=rating or one.rating,
+            correction=correction,
             withdrawn=one.withdrawn or values.get("withdrawn") is True,
         )
     return one

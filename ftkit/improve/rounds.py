@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ftkit.errors import OutputError
-from ftkit.files import new_folder, write_json
+from ftkit.files import PARTIAL_PREFIX, new_folder, write_json
 from ftkit.improve.filtering import KEPT, ROWS, Filtered
 
 ROUNDS, ROUND, DATASET, GATE, RUN = "rounds", "round.json", "dataset", "gate.json", "run"
@@ -53,9 +54,15 @@ class Round:
         """Write the verdict down."""
         write_json(self.folder / GATE, gate)
 
+    def close(self, because: str) -> None:
+        """End it without a verdict; another round may come to the same candidate."""
+        self.finish({"promoted": False, "because": because, "closed": True})
+
     def remove(self) -> None:
         """Remove all of it: somebody took back what it learns from."""
-        shutil.rmtree(self.folder)
+        # Renamed first: a removal that is killed must not leave half a round.
+        partial = self.folder.rename(self.folder.with_name(f"{PARTIAL_PREFIX}{self.folder.name}"))
+        shutil.rmtree(partial)
 
 
 def rounds_of(folder: Path) -> list[Round]:
@@ -75,14 +82,22 @@ def rounds_of(folder: Path) -> list[Round]:
     return found
 
 
-def begin_round(folder: Path, key: str, filtered: Filtered) -> Round:
-    """Write a round's rows; it is there as a whole or not at all."""
-    numbers = [int(place.name) for place in (folder / ROUNDS).glob("[0-9]*")]
-    number = max(numbers, default=0) + 1
+def begin_round(folder: Path, key: str, filtered: Filtered, *, used: Set[int]) -> Round:
+    """Write a round's rows; it is there as a whole or not at all.
+
+    Args:
+        folder: Of the output.
+        key: Digest of all that decides the training beside the rows.
+        filtered: The rows.
+        used: Numbers of rounds that were, wherever they are now: a number never stands for two.
+    """
+    numbers = {int(place.name) for place in (folder / ROUNDS).glob("[0-9]*")}
+    number = max(numbers | used, default=0) + 1
     ids = [one.id for one, outcome in zip(filtered.log.exchanges, filtered.outcomes, strict=True) if outcome == KEPT]
     place = folder / ROUNDS / f"{number:04d}"
     with new_folder(place) as partial:
         filtered.write(partial / DATASET)
+        (partial / DATASET).chmod(0o700)  # the log that it comes from is readable by its owner alone
         write_json(partial / ROUND, {"number": number, "key": key, "sha256": filtered.sha256, "ids": ids})
     return Round(number=number, folder=place, key=key, sha256=filtered.sha256, ids=frozenset(ids))
 

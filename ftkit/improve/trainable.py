@@ -1,10 +1,10 @@
-"""Whether a row can be trained on at all: one that cannot must not stop all others."""
+"""Whether a row can be trained on at all: one that cannot must not stop all others, and none is left out silently."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ftkit.data.chat import RenderFault
 from ftkit.data.encode import Encoder
@@ -18,6 +18,8 @@ from ftkit.models.tokenizer import load_tokenizer, template_names
 from ftkit.recipe import ModelSection
 from ftkit.recipe.improve import FormerData
 
+Fault = Literal["cannot be trained on", "too long"]
+
 
 class Trainable:
     """Tries rows with the tokenizer and the template that will train on them.
@@ -26,7 +28,7 @@ class Trainable:
 
     Args:
         base: That is tuned.
-        data: How rows are read.
+        data: How rows are read, and how long they may be.
 
     Raises:
         UsageError: The base has no chat template.
@@ -51,12 +53,16 @@ class Trainable:
             today=datetime.date.today(),
             known_templates=template_names(),
         )
+        self.settings = settings
         self._encoder = Encoder(settings)
+        self._max_length, self._cuts = data.max_length, data.overflow == "truncate"
 
-    def __call__(self, values: Mapping[str, Any]) -> bool:
-        """Whether a row of chat data can be trained on; how long it is does not matter here."""
+    def __call__(self, values: Mapping[str, Any]) -> Fault | None:
+        """Why a row of chat data cannot be trained on; None where it can."""
         try:
-            self._encoder.encode(Sample(content=FORMAT.read(values), kind=FORMAT.kind, place=""))
+            found = self._encoder.encode(Sample(content=FORMAT.read(values), kind=FORMAT.kind, place=""))
         except (RowFault, RenderFault):
-            return False
-        return True
+            return "cannot be trained on"
+        # What is cut must keep something of every answer: a row that teaches nothing stops a training.
+        needed = [one.spans[0][0] + 1 if self._cuts and one.spans else len(one.ids) for one in found]
+        return "too long" if max(needed) > self._max_length else None

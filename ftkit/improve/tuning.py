@@ -15,11 +15,14 @@ from pydantic import ValidationError
 from ftkit.errors import ModelError, UsageError
 from ftkit.export.base import find_export_base
 from ftkit.export.manifest import MANIFEST, read_manifest
+from ftkit.files import sha256_file, sha256_json
+from ftkit.improve.former import former_digests
 from ftkit.models.find import find_base
+from ftkit.models.tokenizer import template_names
 from ftkit.pipeline import run as line
 from ftkit.pipeline.run_folder import RunFolder
 from ftkit.rag.opening import is_rag_place
-from ftkit.recipe import RECIPES, ImproveSpec, ModelSection, Recipe, recipe_error
+from ftkit.recipe import RECIPES, ImproveSpec, ModelSection, Recipe, decisive_values, recipe_error
 
 # Kept rows of evaluation are compared with what is trained on; leaks stand in the run's data_report.json.
 NO_SAMPLES: dict[str, Any] = {"samples": 0, "metrics": ()}
@@ -50,9 +53,11 @@ def base_of(spec: ImproveSpec) -> ModelSection:
 def _base_of_export(folder: Path) -> ModelSection:
     """What an export was tuned from; of one that stands in its run the run knows."""
     manifest = read_manifest(folder)
-    run = RunFolder(folder.resolve().parents[1])
-    if run.is_run():
-        return run.recipe().model
+    run = RunFolder(folder.resolve().parent.parent)  # of an export below the root, the root
+    with contextlib.suppress(ModelError):
+        # Some other run may stand around an export that was put there.
+        if run.is_run() and base_sha256(model := run.recipe().model) == manifest.base["sha256"]:
+            return model
     with contextlib.suppress(ModelError):
         found = find_export_base(folder, manifest)
         if found.sha256 == manifest.base["sha256"]:
@@ -94,6 +99,23 @@ def candidate_recipe(spec: ImproveSpec, base: ModelSection, rows: Path, test: Pa
         return kind.model_validate(values).resolved()
     except ValidationError as error:
         raise recipe_error(error, kind, values) from None
+
+
+def round_key(recipe: Recipe, base: ModelSection, spec: ImproveSpec) -> str:
+    """Digest of all that decides a candidate beside the log's rows: contents and settings, and no place on disk.
+
+    Raises:
+        DataError: Former data are not there.
+    """
+    values = decisive_values(recipe)
+    data = {key: value for key, value in values["data"].items() if key != "evaluation"}
+    if data["replay"] is not None:
+        data["replay"] = {key: value for key, value in data["replay"].items() if key != "path"}
+    template = recipe.model.chat_template
+    if template is not None and template not in template_names():
+        values["model"] = values["model"] | {"chat_template": sha256_file(Path(template))}
+    former = [source.model_dump(mode="json", exclude={"path"}) for source in spec.tune.data.train]
+    return sha256_json([values | {"data": data}, base_sha256(base), former, former_digests(spec.tune.data)])
 
 
 def base_sha256(base: ModelSection) -> str:

@@ -6,6 +6,7 @@ killed process leaves whole lines, and several servers may share a file.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -82,7 +83,9 @@ class Journal:
             if not stat.S_ISREG(os.fstat(self._handle).st_mode):
                 raise UsageError(f"--log {path}: is not a file", fix="Name a file.")
             os.fchmod(self._handle, MODE)
-            self._known = self._read()
+            self._known: dict[str, _Known] = {}
+            self._read_to = 0
+            self._read()
         except OSError as error:
             raise UsageError(f"--log {path}: cannot be written: {error.strerror}", fix="Name another file.") from None
         self._lost, self._fault = 0, ""
@@ -118,6 +121,8 @@ class Journal:
         Raises:
             ApiError: The id is unknown, its words may not be kept, or nothing can be written.
         """
+        with contextlib.suppress(OSError):  # then only what this server knows
+            self._read()
         known = self._known.get(remark.id)
         if known is None:
             raise ApiError(404, f"id: {remark.id!r} is no answer in this log", param="id", code="not_found")
@@ -164,20 +169,22 @@ class Journal:
             log.warning("%s: cannot be written: %s; answers are given all the same", self._path, fault)
         self._fault = fault
 
-    def _read(self) -> dict[str, _Known]:
-        """What stands in the file: feedback may come after a new start."""
-        found: dict[str, _Known] = {}
+    def _read(self) -> None:
+        """What was added to the file: feedback may come after a new start, or for what another server answered."""
         with self._path.open("rb") as stream:
+            stream.seek(self._read_to)
             for line in stream:
+                if not line.endswith(b"\n"):
+                    break  # torn, or being written: it is read when it is whole
+                self._read_to += len(line)
                 try:
                     values = json.loads(line)
                     if values["kind"] == EXCHANGE:
-                        found[values["id"]] = _Known(values["consent"] is True)
-                    elif values.get("withdrawn") is True and values["id"] in found:
-                        found[values["id"]].withdrawn = True
+                        self._known.setdefault(values["id"], _Known(values["consent"] is True))
+                    elif values.get("withdrawn") is True and values["id"] in self._known:
+                        self._known[values["id"]].withdrawn = True
                 except (ValueError, KeyError, TypeError, RecursionError):
                     continue  # torn; whoever reads the log counts it
-        return found
 
 
 def read_said(body: Mapping[str, Any], name: str, consent: bool) -> Said:

@@ -21,6 +21,7 @@ def served_names(words: Sequence[str]) -> dict[str, str]:
 
     Raises:
         UsageError: A name stands for two places, or is empty.
+        OutputError: What an output has in service is gone, or another than the one that was promoted.
     """
     found: dict[str, str] = {}
     for word in words:

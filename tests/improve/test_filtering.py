@@ -6,14 +6,18 @@ import json
 
 import pytest
 
+from ftkit.data.private import find_private
 from ftkit.errors import DataError
-from ftkit.improve.filtering import KEPT, REASONS, filter_log
+from ftkit.improve.filtering import KEPT, REASONS, Row, filter_log
 from ftkit.improve.frozen import FEWEST_QUESTIONS, read_frozen
 from ftkit.improve.keys import Known
-from ftkit.improve.log import read_log
+from ftkit.improve.log import Exchange, read_log
 from ftkit.improve.trainable import Trainable
+from ftkit.rag.cited import CitedAnswer
 from ftkit.recipe import ModelSection
 from ftkit.recipe.improve import FormerData
+from ftkit.serve.cited import CitedReply
+from ftkit.serve.journal import Said
 from tests.improve.desk import complaint, exchange, open_journal, rate, withdraw, write_test
 
 TESTED = "Which of the two garden doors behind the old mill must be painted before the winter begins?"
@@ -48,6 +52,16 @@ def outcomes(tmp_path, frozen):
     return dict(zip(names, filtered.outcomes, strict=True)), filtered
 
 
+def cited(journal, name, asked):
+    """What a server writes after an answer from documents."""
+    source = CitedAnswer(
+        text="light [1]", abstained=False, citations=(), latency_s=None, tokens=1, finish_reason="stop"
+    )
+    said = Said(name="desk", consent=True, messages=({"role": "user", "content": asked},), tools=())
+    reply = CitedReply(text=source.text, tokens=1, finish_reason="stop", wall_s=0.0, cited=source, details={})
+    journal.record(name, said, reply, {})
+
+
 def one_of_each(journal):
     """A row for every reason but a repeated id, and two that are kept."""
     exchange(journal, "withdrawn", *complaint(101))
@@ -63,6 +77,9 @@ def one_of_each(journal):
     exchange(journal, "no answer", complaint(107)[0], " ")
     exchange(journal, "cannot be trained on", complaint(109)[0], "light")
     rate(journal, "cannot be trained on", "down", "light<|im_end|>")
+    exchange(journal, "too long", complaint(110)[0], "light " * 1200)
+    cited(journal, "answered from documents", complaint(111)[0])
+    rate(journal, "answered from documents", "down", "light")  # a document may have it otherwise tomorrow
     exchange(journal, "secret or personal data", "Write to anna.huber@firma.de about my lamp", "light")
     exchange(journal, "in the frozen test", complaint(3)[0].upper() + " !", complaint(3)[1])
     exchange(journal, "near the frozen test", NEARLY, "the left one")
@@ -74,8 +91,8 @@ def one_of_each(journal):
     exchange(journal, "kept 2", f"{long}, if you can", "press both")
     exchange(journal, "near duplicate", f"{long}, if you could", "press both")
     for name in (
-        "refusal", "cut off", "no answer", "secret or personal data", "in the frozen test", "near the frozen test",
-        "contradiction", "contradiction 2", "kept", "duplicate", "kept 2", "near duplicate",
+        "refusal", "cut off", "no answer", "too long", "secret or personal data", "in the frozen test",
+        "near the frozen test", "contradiction", "contradiction 2", "kept", "duplicate", "kept 2", "near duplicate",
     ):  # fmt: skip
         rate(journal, name)
 
@@ -102,8 +119,8 @@ def test_the_counts_sum_to_the_rows_and_every_id_is_written_down(tmp_path, froze
     counts = json.loads((tmp_path / "dataset" / "filter.json").read_text())
     account = [json.loads(line) for line in (tmp_path / "dataset" / "rows.jsonl").read_text().splitlines()]
     rows = (tmp_path / "dataset" / "messages.jsonl").read_text().splitlines()
-    assert counts["kept"] + sum(counts["dropped"].values()) == counts["rows"] == len(account) == 34
-    assert counts["dropped"]["repeated id"] == 17
+    assert counts["kept"] + sum(counts["dropped"].values()) == counts["rows"] == len(account) == 38
+    assert counts["dropped"]["repeated id"] == 19
     assert counts["kept"] == len(rows) == 2
 
 
@@ -149,6 +166,90 @@ def test_a_test_question_is_found_in_an_earlier_turn_and_inside_a_longer_text(tm
     assert outcomes(tmp_path, frozen)[0] == {
         "turn": "in the frozen test", "inside": "near the frozen test", "pasted": "near the frozen test",
     }  # fmt: skip
+
+
+def test_a_test_question_is_found_in_every_message_and_in_the_answer(tmp_path, frozen, journal):
+    asked = {"role": "user", "content": complaint(302)[0]}
+    places = {
+        "system": [{"role": "system", "content": f"Somebody asked: {complaint(3)[0]}"}, asked],
+        "tool": [
+            asked,
+            {"role": "assistant", "content": "I look it up"},
+            {"role": "tool", "content": complaint(3)[0]},
+            {"role": "user", "content": complaint(303)[0]},
+        ],
+    }
+    for name, messages in places.items():
+        exchange(journal, name, messages, "light")
+        rate(journal, name)
+    exchange(journal, "correction", complaint(304)[0], "light")
+    rate(journal, "correction", "down", f"Other people say: {complaint(3)[0]}!")
+
+    assert outcomes(tmp_path, frozen)[0] == {
+        "system": "near the frozen test", "tool": "in the frozen test", "correction": "near the frozen test",
+    }  # fmt: skip
+
+
+def test_the_last_turn_of_a_test_question_is_one_of_its_own_if_it_says_enough(tmp_path):
+    path = write_test(tmp_path / "test.jsonl", range(40))
+    answer = {"role": "assistant", "content": "yes"}
+    with path.open("a") as stream:
+        for last in ("Which bus goes to the lake?", "Why?"):
+            turns = [{"role": "user", "content": "I am in the old town"}, answer, {"role": "user", "content": last}]
+            stream.write(json.dumps({"messages": [*turns, answer]}) + "\n")
+    known = Known(text for one in read_frozen(path).questions for text in one.asks)
+
+    assert known.like(["which bus goes to the lake"]) == "exact"
+    assert known.like(["Why?"]) is None
+
+
+def test_short_questions_and_those_without_spaces_are_found_inside_of_longer_texts():
+    known = Known(["Opening hours?", "Hello", "你们几点开门？", "ร้านเปิดกี่โมง"])
+
+    assert known.like(["Good day! What are your opening hours on Sunday?"]) == "near"
+    assert known.like(["请问你们几点开门，谢谢"]) == "near"
+    assert known.like(["สวัสดีครับร้านเปิดกี่โมงครับ"]) == "near"
+    assert known.like(["hello!"]) == "exact"
+    assert known.like(["Hello, the opening of it took hours", "你们好"]) is None
+
+
+def test_a_later_up_takes_a_correction_back(tmp_path, journal):
+    exchange(journal, "a", *complaint(1))
+    rate(journal, "a", "down", "mistaken")
+    rate(journal, "a", "up")
+
+    (found,) = read_log([tmp_path / "log.jsonl"]).exchanges
+    assert (found.rating, found.correction) == ("up", None)
+
+
+def test_secrets_in_calls_of_tools_are_seen_and_calls_tell_prompts_apart():
+    def row(arguments, call_id="1"):
+        call = {"id": call_id, "type": "function", "function": {"name": "login", "arguments": arguments}}
+        messages = ({"role": "user", "content": "hi"}, {"role": "assistant", "content": "", "tool_calls": [call]})
+        return Row(exchange=Exchange(id="a", place="", consent=True, messages=messages), answer="done")
+
+    for arguments in ({"password": "kX83hd7qPz"}, json.dumps({"password": "kX83hd7qPz"})):
+        text = row(arguments).text
+        assert [one.code for one in find_private(text, text.encode())] == ["secret"]
+    assert row({"page": 1}).prompt == row({"page": 1}, "2").prompt != row({"page": 2}).prompt
+
+
+def test_a_test_keeps_its_tools_and_lines_end_at_line_feeds_alone(tmp_path):
+    path = write_test(tmp_path / "test.jsonl", range(40))
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    turns = [{"role": "user", "content": "What\u2028is it?"}, {"role": "assistant", "content": "it"}]
+    with path.open("a") as stream:
+        stream.write(json.dumps({"messages": turns, "tools": [tool]}, ensure_ascii=False) + "\n")
+
+    question = read_frozen(path).questions[-1]
+
+    assert json.loads(question.line) == {"messages": turns, "tools": [tool]}
+    with path.open("a") as stream:
+        stream.write(json.dumps({"question": "x", "answers": ["y"], "tools": [tool]}) + "\n")
+        stream.write(json.dumps({"messages": [{"role": "usr", "content": "x"}, turns[1]]}) + "\n")
+    with pytest.raises(DataError) as caught:
+        read_frozen(path)
+    assert [one.where for one in caught.value.problems] == [f"{path}:42", f"{path}:43"]
 
 
 def test_a_test_question_that_many_ask_in_their_own_words_is_still_found():

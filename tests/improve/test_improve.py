@@ -171,7 +171,7 @@ def test_a_withdrawal_ends_a_round_that_learns_from_it(ground, tmp_path, monkeyp
 
     rows = Path(begun[1]).read_text()
     assert complaint(1004)[0] not in rows
-    assert [one.name for one in (tmp_path / "out/rounds").iterdir()] == ["0001"]
+    assert [one.name for one in (tmp_path / "out/rounds").iterdir()] == ["0002"]  # a number never stands for two
     assert len(rows.splitlines()) == 29
 
 

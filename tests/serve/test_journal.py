@@ -145,6 +145,14 @@ def test_feedback_reaches_the_log_and_outlives_the_server(server, log, target):
     assert (second.rating, second.withdrawn) == (None, True)
 
 
+def test_feedback_may_be_given_to_another_server_of_the_same_log(server, log, target):
+    with running(build_app({"tuned": target}, journal=Journal(log, {"tuned": "a"}))) as other:
+        known = chat(server, **AGREED)["id"]
+        assert ask(other, FEEDBACK, {"id": known, "rating": "up"})[0] == 200
+        assert ask(server, FEEDBACK, {"id": known, "withdraw": True})[0] == 200
+        assert ask(other, FEEDBACK, {"id": known, "rating": "up"})[0] == 409
+
+
 def test_feedback_that_cannot_be_taken_is_refused(server, log):
     agreed, silent = chat(server, **AGREED)["id"], chat(server)["id"]
     before = log.read_text()
