@@ -114,6 +114,7 @@ def _carried(packed, tmp_path: Path) -> tuple[Path, dict[str, str]]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_commands_of_run_md_work_without_a_network_where_the_base_is_gone(packed, unpacked, tmp_path):
     folder, _, wanted = packed
     guide = (unpacked / "run.md").read_text()
