@@ -6,6 +6,7 @@ Both halves read each answer once; every weight is then arithmetic on what they 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -37,7 +38,7 @@ class Parts(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeighedSystem(RagSystem):
+class WeighedSystem(RagSystem, ABC):
     """A system that mixes two sources of next-token probabilities, ``(1 - weight) * first + weight * second``.
 
     Attributes:
@@ -55,6 +56,7 @@ class WeighedSystem(RagSystem):
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise UsageError(f"the temperature {self.temperature:g} is not above 0", fix="Take 1, or one near it.")
 
+    @abstractmethod
     def parts(self, question: str, hits: Sequence[Hit], answer: str) -> Parts | None:
         """What both halves say of an answer and the token that ends it, whatever the weight.
 
@@ -66,7 +68,6 @@ class WeighedSystem(RagSystem):
         Returns:
             None where a half's context has no room for the answer.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
