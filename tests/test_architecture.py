@@ -105,8 +105,8 @@ ORDER = {
     ],
     "compare": [
         "workload", "arms", "work", "plan", "training", "sheet", "foils", "variants", "from_answers",
-        "seat", "asking", "wordings", "counterfactual", "general", "combining", "routing", "updating", "checking",
-        "opened", "measuring",
+        "seat", "asking", "style", "wordings", "counterfactual", "general", "combining", "routing", "updating",
+        "checking", "opened", "measuring",
         "figures", "contrasts", "claims", "staged", "lifecycle", "document", "page_parts", "page", "run",
         "",
     ],

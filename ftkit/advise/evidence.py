@@ -20,7 +20,7 @@ FIGURES: dict[Criterion, tuple[tuple[str, bool], ...]] = {
     "factuality": (("hallucination", True), ("risk_at_equal_coverage", True), ("risk", True)),
     "latency": (("latency_s.total.p50", True), ("latency_s.generate.p50", True)),
     "consistency": (("consistency", False), ("wording_agreement", False)),
-    "style": (("style", False), ("style_match", False)),
+    "style": (("style", False), ("style_likeness", False), ("style_match", False)),
     "cost": (("serving_flops", True), ("answer_flops", True), ("training_s", True)),
 }
 RATIOS = ("latency", "cost")  # what is twice as slow is half as good, whatever the unit

@@ -64,6 +64,7 @@ def comparison_document(found: Measured) -> dict[str, Any]:
         "tests": [asdict(one) | {"verdict": one.verdict} for one in found.contrasts],
         "claims": [one.to_dict() for one in found.claims],
         "staged": None,
+        "style": None if found.opened.manner is None else found.opened.manner.to_dict(),
         "curves": _curves(found),
         "lifecycle": {name: one.to_dict() for name, one in found.lifecycles.items()},
         "scale": scale_of(found),

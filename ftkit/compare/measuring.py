@@ -13,7 +13,7 @@ from ftkit.compare.asking import ask_all
 from ftkit.compare.combining import Memory, choose, combined_system
 from ftkit.compare.counterfactual import measure_counterfactuals
 from ftkit.compare.from_answers import answer_sheet
-from ftkit.compare.opened import Opened
+from ftkit.compare.opened import ANSWERS, Opened
 from ftkit.compare.routing import AnySeat, routed_seat
 from ftkit.compare.seat import Seat
 from ftkit.compare.sheet import Sheet, sheet_from
@@ -29,7 +29,6 @@ from ftkit.rag.measured import measured_from
 from ftkit.rag.outcomes import outcomes_of
 from ftkit.rag.questions import AskedQuestion
 
-ANSWERS = "answers"
 # Of what is measured beside the answers: its name, and what of the spec decides it.
 Part = Callable[[Opened, "Answered"], Sheet | None]
 
@@ -155,6 +154,8 @@ def parts_of(opened: Opened) -> dict[str, tuple[Part, Any]]:
     found: dict[str, tuple[Part, Any]] = {}
     if measure.wordings:
         found["wordings"] = (_wordings, measure.wordings)
+    if measure.style:
+        found["style"] = (_style, measure.style)
     if measure.counterfactuals:
         found["counterfactuals"] = (_counterfactuals, measure.counterfactuals)
     if opened.general is not None:
@@ -184,6 +185,11 @@ def measured_part(opened: Opened, answered: Answered, name: str) -> Sheet | None
 
 def _wordings(opened: Opened, answered: Answered) -> Sheet:
     return measure_wordings(answered.open(), opened.workload.test, opened.spec.measure.wordings)
+
+
+def _style(opened: Opened, answered: Answered) -> Sheet | None:
+    assert opened.manner is not None, "asked for"
+    return opened.manner.measure(answered.evaluation)
 
 
 def _counterfactuals(opened: Opened, answered: Answered) -> Sheet | None:

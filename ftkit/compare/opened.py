@@ -14,6 +14,7 @@ from ftkit.compare.general import Elsewhere
 from ftkit.compare.plan import Plan, choose_plan
 from ftkit.compare.routing import require_held
 from ftkit.compare.seat import Seat, Untrained, seat_of
+from ftkit.compare.style import Manner, manner_of
 from ftkit.compare.training import Trainer, write_lessons
 from ftkit.compare.updating import FactEdit, draw_fact_edits
 from ftkit.compare.variants import Variant, variants_of
@@ -30,8 +31,10 @@ from ftkit.rag.index import Index
 from ftkit.rag.opening import beside
 from ftkit.rag.run import INDEX
 from ftkit.rag.settings import IndexSettings, read_settings
-from ftkit.recipe import CompareSpec
+from ftkit.recipe import CompareSpec, SystemSection
 from ftkit.train.work import matrices_of
+
+ANSWERS = "answers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,22 @@ class Opened:
             return None
         measured = sha256_json([self.ground[0], self.general.sha256])[:12]
         return Elsewhere(general=self.general, base=self.base, kept=self.folder / f"general-{measured}.safetensors")
+
+    @cached_property
+    def manner(self) -> Manner | None:
+        """What judges the form of answers."""
+        count = self.spec.measure.style
+        if not count:
+            return None
+        bare, given = (
+            self.seat(Arm(name="untuned", system=SystemSection(retrieval=retrieval), seed=0), None)
+            for retrieval in ("none", "dense")
+        )
+        answering = self.spec.answer
+        return manner_of(
+            bare, given, self.workload.train, count=count, folder=self.folder / ANSWERS,
+            ground=[*self.ground, self.shared.index.folder.name, self.spec.reader.passages, answering.max_new_tokens],
+        )  # fmt: skip
 
     @cached_property
     def trainer(self) -> Trainer:

@@ -15,6 +15,7 @@ BEHAVIOUR = (
     ("citation_recall", "answers that their citations support"),
     ("citation_precision", "citations that are needed"),
     ("style_match", "form like the references'"),
+    ("style_likeness", "form like the references', by a classifier"),
     ("wording_accuracy", "right, over eight wordings"),
     ("wording_agreement", "same answer in eight wordings"),
     ("wording_style", "same form in eight wordings"),
@@ -113,8 +114,20 @@ def behaviour_section(document: Mapping[str, Any]) -> Markup | None:
         "Behaviour",
         table(["figure", *systems], [[row[0], *map(_stacked, row[1:])] for row in rows],
               numeric=tuple(range(1, len(systems) + 1))),
-        note("Shares from 0 to 1 unless said otherwise. A dash: the system has no such figure."),
+        note("Shares from 0 to 1 unless said otherwise. A dash: the system has no such figure." + _judged(document)),
     )  # fmt: skip
+
+
+def _judged(document: Mapping[str, Any]) -> str:
+    """How far the classifier of form can be trusted."""
+    style = document["style"]
+    if style is None or style["held_out_accuracy"] is None:
+        return ""
+    told = f"tells the two apart in {style['held_out_accuracy']:.0%} of held-out answers"
+    return (
+        f" The classifier of form learnt from {style['questions']} training questions how the wanted answers differ "
+        f"from the untuned model's; it {told}{'' if style['crisp'] else ', too few to measure with it'}."
+    )
 
 
 def _stacked(text: str) -> Markup:

@@ -120,7 +120,7 @@ def _asked_beside(spec: CompareSpec, arms: Sequence[Arm]) -> int:
     """Questions that are asked beside those of the test, whose number does not depend on theirs."""
     own = [one for one in arms if not one.variant]
     given = [one for one in own if one.system.retrieval != "none"]
-    return WORDED * spec.measure.wordings * len(own) + spec.measure.counterfactuals * len(given)
+    return spec.measure.style + WORDED * spec.measure.wordings * len(own) + spec.measure.counterfactuals * len(given)
 
 
 def _trained_anew(spec: CompareSpec) -> list[SystemSection]:

@@ -32,6 +32,7 @@ FIGURES = (
     "exact_match_two_documents",
     "nll_two_documents",
     "style_match",
+    "style_likeness",
     "answer_flops",
     "wording_accuracy",
     "wording_worst",
@@ -68,6 +69,12 @@ class MeasureSection(Section):
     """What is measured beside the answers to the test questions; each part takes time of its own."""
 
     wordings: int = Field(default=0, ge=0, description="Test questions that are asked in eight wordings each.")
+    style: int = Field(
+        default=0,
+        ge=0,
+        description="Training questions that the untuned model answers, so that a classifier learns to tell the form "
+        "of the wanted answers from its own; 32 or more.",
+    )
     counterfactuals: int = Field(
         default=0,
         ge=0,
