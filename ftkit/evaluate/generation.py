@@ -6,12 +6,12 @@ import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from ftkit.data.render import render_chat
 from ftkit.data.sample import Turn
@@ -28,12 +28,14 @@ class Answer:
         tokens: Generated, the stop token included.
         finish_reason: ``stop`` where the model ended its turn, ``length`` where it was cut off.
         wall_s: Of the batch that it was generated in.
+        nats: Negative log-likelihood of its tokens; None where the model does not say.
     """
 
     text: str
     tokens: int
     finish_reason: Literal["stop", "length"]
     wall_s: float
+    nats: float | None = None
 
 
 def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase, *, in_front: Sequence[int] = ()) -> list[int]:
@@ -85,18 +87,37 @@ def generate(
         for group in _by_length(prompts, pads_prompts=pads_prompts):
             started = time.perf_counter()
             ids, mask = pad_left([prompts[index] for index in group], stop_token_ids[0])
+            steps = _Likelihoods()
             with without_own_settings(model):
                 output = model.generate(
-                    input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=copy.deepcopy(config)
-                )
+                    input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=copy.deepcopy(config),
+                    logits_processor=LogitsProcessorList([steps]),
+                )  # fmt: skip
             wall_s = time.perf_counter() - started
-            for index, row in zip(group, output[:, ids.shape[1] :].tolist(), strict=True):
-                answers[index] = answer_of(row, tokenizer, stop_token_ids, wall_s)
+            for index, row, nats in zip(group, output[:, ids.shape[1] :].tolist(), steps.nats(group), strict=True):
+                answer = answer_of(row, tokenizer, stop_token_ids, wall_s)
+                answers[index] = answer if nats is None else replace(answer, nats=sum(nats[: answer.tokens]))
             if progress is not None:
                 progress(len(answers), len(prompts))
     finally:
         model.train(was_training)
     return [answers[index] for index in range(len(prompts))]
+
+
+class _Likelihoods(LogitsProcessor):
+    """Keeps how unlikely each token is that greedy search takes, and changes nothing; it costs no pass of its own."""
+
+    def __init__(self) -> None:
+        self._steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        wide = scores.float()
+        self._steps.append(wide.logsumexp(dim=-1) - wide.amax(dim=-1))
+        return scores
+
+    def nats(self, rows: Sequence[int]) -> Sequence[list[float] | None]:
+        """Of each row, a number a token."""
+        return torch.stack(self._steps, dim=1).tolist() if self._steps else [None] * len(rows)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,17 +84,22 @@ def write(questions: Sequence[Sequence[Reading]], mix: Mix, *, max_new_tokens: i
     target = questions[0][0].target
     streams = _Streams(questions)
     rows: list[list[int]] = [[] for _ in questions]
+    nats: list[list[float]] = [[] for _ in questions]
     said = streams.begin()
     while True:
-        chosen = mix(said).argmax(dim=1).tolist()
-        for row, token in zip(rows, chosen, strict=True):
+        log_probs = mix(said)
+        best = log_probs.argmax(dim=1, keepdim=True)
+        chosen = best.squeeze(1).tolist()
+        for row, token, each, one in zip(rows, chosen, nats, log_probs.gather(1, best).tolist(), strict=True):
             row.append(token)
+            each.append(-one[0])
         ended = all(not set(target.stop_token_ids).isdisjoint(row) for row in rows)
         if ended or len(rows[0]) == max_new_tokens:
             break
         said = streams.go_on(chosen)
     wall_s = time.perf_counter() - started
-    return [answer_of(row, target.tokenizer, target.stop_token_ids, wall_s) for row in rows]
+    answers = [answer_of(row, target.tokenizer, target.stop_token_ids, wall_s) for row in rows]
+    return [replace(one, nats=sum(each[: one.tokens])) for one, each in zip(answers, nats, strict=True)]
 
 
 @torch.no_grad()

@@ -70,8 +70,12 @@ class GgufModel(nn.Module):
         attention_mask: Tensor,
         generation_config: GenerationConfig,
         stopping_criteria: Any = (),
+        logits_processor: Any = (),  # noqa: ARG002
     ) -> Tensor:
-        """As transformers' own: prompts and answers, (batch, tokens), filled up with the pad token on the right."""
+        """As transformers' own: prompts and answers, (batch, tokens), filled up with the pad token on the right.
+
+        No logits are processed: what ftkit has for them keeps likelihoods, and none are taken here.
+        """
         assert bool(attention_mask.all()), "prompts of unequal length do not share a batch here"
         rows = [self._row(row[None], generation_config, stopping_criteria) for row in input_ids]
         width = max(map(len, rows))

@@ -42,7 +42,7 @@ class RagSystem:
         reranker: Orders the first hits anew, by the question as it was asked; None for the order of the search.
         reranked: How many hits it orders.
         threshold: Answers of less confidence are not given; None to give all.
-        measures_confidence: Whether answers carry their confidence without a threshold too; it costs a forward pass.
+        measures_confidence: Whether answers carry their confidence without a threshold too.
     """
 
     index: Index
@@ -239,6 +239,8 @@ class RagSystem:
     def _confidence(self, asked: tuple[str, Sequence[Hit]], said: Answer) -> float | None:
         if self.threshold is None and not self.measures_confidence:
             return None
+        if said.nats is not None:
+            return -said.nats / said.tokens
         return -self.answer_nll(*asked, said.text, ended=said.finish_reason == "stop").mean
 
     def _generate(self, ids: list[int], max_new_tokens: int | None = None) -> Answer:

@@ -1,8 +1,7 @@
 """When to abstain: confidence against correctness on dev data, and the threshold that follows from it.
 
-A system's confidence in an answer is the mean log-probability that its generator gives to the answer's tokens, the
-stop token among them, after the very prompt that it was given (`ftkit.rag.likelihood`): 0 is certain. It ranks
-answers; it is not a probability that they are right.
+A system's confidence in an answer is the mean log-probability that its generator gave to the answer's tokens, the
+stop token among them, as it generated them: 0 is certain. It ranks answers; it is no probability that they are right.
 """
 
 from __future__ import annotations

@@ -125,3 +125,16 @@ def test_stop_tokens_are_the_generation_configs_or_else_the_tokenizers(configure
     model.generation_config.eos_token_id = configured
 
     assert stop_ids(model, TOKENIZER) == expected
+
+
+def test_likelihoods_are_those_of_the_tokens_that_were_taken_up_to_the_stop_token(model):
+    ids = by_argmax(model, PROMPTS[1], 6)
+    answers = generate(model, PROMPTS, TOKENIZER, stop_token_ids=ids[1:2], max_new_tokens=6)
+
+    assert answers[1].finish_reason == "stop"
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        said = by_argmax(model, prompt, answer.tokens)
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *said]]), use_cache=False).logits[0].log_softmax(dim=-1)
+        by_hand = -sum(logits[len(prompt) - 1 + place, token].item() for place, token in enumerate(said))
+        assert answer.nats == pytest.approx(by_hand, abs=1e-4)

@@ -10,6 +10,7 @@ import torch
 
 from ftkit.errors import DataError
 from ftkit.notices import log
+from ftkit.rag import answering
 from ftkit.rag.answering import RagSystem
 from ftkit.rag.document import Document
 from ftkit.rag.index import create_index
@@ -138,6 +139,26 @@ def test_confidence_is_the_mean_log_probability_of_the_answers_tokens(index, pai
         logits = target.model(input_ids=torch.tensor([prompt + tail])).logits[0].log_softmax(dim=-1)
     by_hand = [logits[len(prompt) - 1 + place, token].item() for place, token in enumerate(tail)]
     assert answer.confidence == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-5)
+
+
+def test_confidence_comes_with_the_answer_and_reads_nothing_twice(index, pair, monkeypatch):
+    target = tiny_target()
+    system = RagSystem(
+        index=index, encoders=pair, generator=target, mode="lexical", max_new_tokens=8, measures_confidence=True
+    )
+    monkeypatch.setattr(RagSystem, "answer_nll", lambda *_, **__: pytest.fail("the prompt is read again"))
+    monkeypatch.setattr(answering, "is_refusal", lambda _: False)  # untrained, it says nothing but spaces
+
+    answer, other = system.read_together([(text, system.retrieve(text)) for text in ("Where is Ada?", "Ada, where?")])
+    prompt = system.prompts.prompt("Where is Ada?", ["Ada lives in Oum."]).ids
+    ids, steps = list(prompt), []
+    with torch.no_grad():
+        for _ in range(answer.tokens):
+            logits = target.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].log_softmax(dim=-1)
+            ids.append(int(logits.argmax()))
+            steps.append(logits.max().item())
+    assert answer.confidence == pytest.approx(sum(steps) / len(steps), abs=1e-5)
+    assert answer.confidence != other.confidence
 
 
 def test_an_answer_below_the_threshold_is_not_given(index, pair, monkeypatch):
