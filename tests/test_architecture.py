@@ -98,7 +98,7 @@ ORDER = {
         "bundling", "",
     ],
     "hybrid": [
-        "reading", "weights", "kept", "mixture", "remembered", "datastore", "nearest", "combining",
+        "reading", "weights", "kept", "mixture", "remembered", "shards", "datastore", "nearest", "combining",
         "logistic", "router", "members", "judging", "remembering", "course", "training", "weighed", "kinds",
         "exported", "opening",
         "evaluation", "page", "run", "checking", "rereading", "export_process", "proving", "exporting", "",

@@ -12,6 +12,7 @@ from ftkit.files import sha256_json
 from ftkit.hybrid.combining import memory_of, mixture_of, pairs_of, temperatures_for
 from ftkit.hybrid.datastore import Datastore, build_datastore, open_datastore
 from ftkit.hybrid.nearest import NearestSystem
+from ftkit.hybrid.remembered import source_of
 from ftkit.hybrid.weights import WeighedSystem, WeightChoice, weigh
 from ftkit.rag.questions import AskedQuestion
 from ftkit.rag.threshold import generator_sha256
@@ -47,7 +48,7 @@ def combined_system(
         tuned, reader = (seats[name] for name in combined.of)
         return mixture_of(tuned.system.generator, reader.system), reader
     seat = seats[combined.of[0]]
-    return memory_of(seat.system, _remembered(seat, memory), combined.neighbours), seat
+    return memory_of(seat.system, _remembered(seat, memory), combined.neighbours, follows=True), seat
 
 
 def choose(system: WeighedSystem, seat: Seat, held: Sequence[AskedQuestion]) -> WeightChoice:
@@ -64,7 +65,20 @@ def _remembered(seat: Seat, memory: Memory) -> Datastore:
     return open_datastore(place) if place.is_dir() else build_datastore(target, [*contents, *pairs], place)
 
 
-def with_more_to_remember(system: NearestSystem, contents: Sequence[str], place: Path) -> NearestSystem:
-    """The same with more passages in its memory, in a folder of its own."""
+def with_new_memory(
+    system: NearestSystem, contents: Sequence[str], stale: Sequence[AskedQuestion], place: Path
+) -> NearestSystem:
+    """The same with more passages in its memory, in a folder of its own.
+
+    Args:
+        system: Before. It forgets by itself which passages its index holds no more.
+        contents: Of the new passages; may be empty.
+        stale: Questions whose answers, where they are remembered, are right no more.
+        place: A new folder.
+    """
     shutil.copytree(system.datastore.folder, place)
-    return replace(system, datastore=open_datastore(place).add(system.generator, contents))
+    store = open_datastore(place)
+    if contents:
+        store = store.add(system.generator, contents)
+    wrong = {source_of(one).sha256 for one in pairs_of(stale, None)}
+    return replace(system, datastore=store.without(wrong))

@@ -1,6 +1,7 @@
 """Documents change: does the next answer follow, and what does it cost to let it?
 
-With passages an edit is a new version of the document in the index. A generator that learnt documents by heart is
+With passages an edit is a new version of the document in the index. A memory forgets what stands there no more, and
+answers that were right before, and remembers the new passages. A generator that learnt documents by heart is
 trained anew, from the base, with the edited documents and with each edited fact as a question and its new answer:
 that is generous to it, as nobody has these questions when a document changes.
 """
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ftkit.compare.combining import with_more_to_remember
+from ftkit.compare.combining import with_new_memory
 from ftkit.compare.foils import foil_for, replaced, spread, states
 from ftkit.compare.seat import Seat
 from ftkit.compare.sheet import Sheet, mean_of
@@ -180,7 +181,8 @@ def _up_to_date(
             index.add([one.document for one in edits], system.encoders)  # cuts them; nothing is searched in it
         contents = sorted({one.content for one in index.all_passages()} - known)
         started = time.perf_counter()
-        system = with_more_to_remember(system, contents, place / "memory")
+        stale = [one for one in workload.train if _as_now(one, edits) is not one]
+        system = with_new_memory(system, contents, stale, place / "memory")
         seconds += time.perf_counter() - started
         tokens = sum(len(system.generator.tokenizer(text)["input_ids"]) for text in contents)
         flops = (flops or 0.0) + matrices_of(system.generator.model).forward(tokens)

@@ -25,6 +25,7 @@ from ftkit.recipe import HybridRecipe
 FEW = 50
 BYTES = {"float16": 2, "float32": 4}
 TOKEN_BYTES = 4
+SOURCE_BYTES = 80  # of a digest and what stands around it
 
 
 def check_hybrid(recipe: HybridRecipe) -> dict[str, Any]:
@@ -101,14 +102,17 @@ def _memory(
 ) -> dict[str, Any]:
     ((name, system),) = systems.items()
     remembered, target = remembered_of(recipe, name, system, train, held), system.generator
-    entries = sum(label != IGNORED for one in examples_of(target, remembered.contents) for label in one.labels)
+    entries, named = 0, 0
+    for source, example in examples_of(target, remembered.contents):
+        entries += sum(label != IGNORED for label in example.labels)
+        named += SOURCE_BYTES * (1 + len(source.rests_on))
     width = target.model.config.get_text_config().hidden_size
     return {
         "texts": len(remembered.texts),
         "answers": len(remembered.pairs),
         "dev": len(remembered.dev),
         "entries": entries,
-        "bytes": entries * (width * BYTES[recipe.memory.precision] + TOKEN_BYTES),
+        "bytes": entries * (width * BYTES[recipe.memory.precision] + TOKEN_BYTES) + named,
     }
 
 

@@ -27,10 +27,10 @@ def mixture_of(tuned: Target, reader: RagSystem) -> MixtureSystem:
     return MixtureSystem(**_fields(reader), weight=UNDECIDED, tuned=tuned)
 
 
-def memory_of(system: RagSystem, store: Datastore, neighbours: int) -> NearestSystem:
-    """A system with a memory that its generator made."""
+def memory_of(system: RagSystem, store: Datastore, neighbours: int, *, follows: bool) -> NearestSystem:
+    """A system with a memory that its generator made; whether it follows, see `NearestSystem`."""
     counting = min(neighbours, store.entries)
-    return NearestSystem(**_fields(system), weight=UNDECIDED, datastore=store, neighbours=counting)
+    return NearestSystem(**_fields(system), weight=UNDECIDED, datastore=store, neighbours=counting, follows=follows)
 
 
 def temperatures_for(system: WeighedSystem) -> tuple[float, ...]:

@@ -1,7 +1,8 @@
 """What a model's last layer gave before each token of some texts, and which token came: memory without training.
 
-A datastore is a folder: shards of keys and values in safetensors, and datastore.json, which names them. A shard that
-it does not name is the remains of a killed process.
+A datastore is a folder: shards of keys and values in safetensors, each with a list of the texts that its entries come
+from, in their order; and datastore.json, which names them. A shard that it does not name is the remains of a killed
+process.
 
 Source:
     Khandelwal et al. 2020, arXiv:1911.00172.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,33 +20,23 @@ from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ftkit.errors import DataError, ModelError
 from ftkit.files import folder_lock, inside, new_file, new_folder, require_empty, sha256_file, sha256_json, write_json
-from ftkit.hybrid.reading import force, require_probabilities
-from ftkit.hybrid.remembered import Pair, examples_of
+from ftkit.hybrid.reading import require_probabilities
+from ftkit.hybrid.remembered import Pair, Source
+from ftkit.hybrid.shards import Shard, filled_shards, sources_in
 from ftkit.pipeline.target import Target
 from ftkit.rag.threshold import generator_sha256
 
 DATASTORE = "datastore.json"
-FORMAT_VERSION = 1
-ENTRIES_PER_SHARD = 65_536
+FORMAT_VERSION = 2
 ROWS_AT_ONCE = 16_384  # of a shard, while searching
 # Distances from products of float32 differ in their last digits from what they are: all keys that are this near to
 # the last one wanted (as a part of the largest squared length) are measured once more, in float64.
 NEAR = 1e-5
 Precision = Literal["float16", "float32"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """Attributes: file: Its name. entries: In it. sha256: Of the file."""
-
-    file: str
-    entries: int
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,22 +72,44 @@ class Datastore:
         generator: Digest of the model that made the keys; see `ftkit.rag.threshold.generator_sha256`.
         precision: dtype of the keys.
         shards: In the order of their making.
+        forgotten: Digests of texts that count no more (see `without`); they stay in the files.
     """
 
     folder: Path
     generator: str
     precision: Precision
     shards: tuple[Shard, ...]
+    forgotten: frozenset[str] = frozenset()
 
     @property
     def entries(self) -> int:
-        """Tokens that are remembered."""
+        """Tokens that are remembered, forgotten ones among them."""
         return sum(shard.entries for shard in self.shards)
+
+    @cached_property
+    def sources(self) -> frozenset[Source]:
+        """What they come from."""
+        return frozenset(source for some in self._sources for source, _ in some)
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether everything is forgotten."""
+        return all(kept is not None and not kept.any() for kept in self._kept)
 
     @property
     def sha256(self) -> str:
         """Identity of all that decides what is found."""
-        return sha256_json([self.generator, *(shard.sha256 for shard in self.shards)])
+        shards = [shard.sha256 for shard in self.shards]
+        return sha256_json([self.generator, *shards, *([sorted(self.forgotten)] if self.forgotten else [])])
+
+    def without(self, texts: Set[str]) -> Datastore:
+        """The same, in which some texts count no more, nor questions that were answered from them.
+
+        Args:
+            texts: Digests; see `ftkit.hybrid.remembered.source_of`. Those that are not in it change nothing.
+        """
+        there = {one for source in self.sources for one in (source.sha256, *source.rests_on)}
+        return replace(self, forgotten=frozenset(there & texts))
 
     def require_generator(self, target: Target) -> None:
         """Refuse a model whose states cannot be compared with the keys.
@@ -128,21 +141,26 @@ class Datastore:
             for path in self.folder.glob("shard-*.safetensors"):
                 if path.name not in named:
                     path.unlink()
-            return _extended(store, target, texts)
+            return replace(_extended(store, target, texts), forgotten=self.forgotten)
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Keys and values, some thousand entries at a time, from files that are mapped and not loaded."""
-        for shard in self._mapped:
+        for shard, kept in zip(self._mapped, self._kept, strict=True):
             keys, values = shard.get_slice("keys"), shard.get_slice("values")
             for start in range(0, keys.get_shape()[0], ROWS_AT_ONCE):
-                yield keys[start : start + ROWS_AT_ONCE].float(), values[start : start + ROWS_AT_ONCE].long()
+                rows = slice(start, start + ROWS_AT_ONCE)
+                if kept is None:
+                    yield keys[rows].float(), values[rows].long()
+                elif (here := kept[rows]).any():
+                    yield keys[rows][here].float(), values[rows][here].long()
 
     def nearest(self, states: Tensor, count: int) -> Neighbours:
         """The nearest entries by Euclidean distance, over every one of them.
 
         Args:
             states: (states, width), float32.
-            count: Entries for each, fewer where there are no more. Of equally near ones the earlier come first.
+            count: Entries for each, fewer where there are no more, none where `is_empty`. Of equally near ones the
+                earlier come first.
         """
         best: list[tuple[Tensor, Tensor]] = [
             (torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.long)) for _ in states
@@ -167,6 +185,21 @@ class Datastore:
     def _lengths(self) -> list[Tensor]:
         """Squared, of the keys of each block: four bytes an entry, which spare every search half of its work."""
         return [keys.square().sum(dim=1) for keys, _ in self.blocks()]
+
+    @cached_property
+    def _sources(self) -> list[list[tuple[Source, int]]]:
+        """Of each shard, with the number of entries of each, in their order."""
+        return [sources_in(shard.metadata()) for shard in self._mapped]
+
+    @cached_property
+    def _kept(self) -> list[Tensor | None]:
+        """Of each shard, which entries count, (entries,), bool; None for all."""
+        if not self.forgotten:
+            return [None] * len(self.shards)
+        return [
+            torch.cat([torch.full((count,), not source.is_any_of(self.forgotten)) for source, count in some])
+            for some in self._sources
+        ]
 
     @cached_property
     def _mapped(self) -> list[Any]:
@@ -229,11 +262,11 @@ def copy_datastore(store: Datastore, folder: Path, *, generator: str) -> Datasto
 
 def _extended(store: Datastore, target: Target, texts: Iterable[str | Pair]) -> Datastore:
     shards = list(store.shards)
-    for keys, values in _shards(target, texts, getattr(torch, store.precision)):
+    for filled in filled_shards(target, texts, getattr(torch, store.precision)):
         path = store.folder / f"shard-{len(shards):05d}.safetensors"
         with new_file(path) as stream:
-            stream.write(save({"keys": keys, "values": values}))
-        shards.append(Shard(file=path.name, entries=len(values), sha256=sha256_file(path)))
+            stream.write(filled.to_bytes())
+        shards.append(Shard(file=path.name, entries=len(filled.values), sha256=sha256_file(path)))
     if len(shards) == len(store.shards):
         raise DataError("there is no token to remember", fix="Give texts, or questions with answers.")
     # Whoever reads sees all of it or nothing.
@@ -243,27 +276,8 @@ def _extended(store: Datastore, target: Target, texts: Iterable[str | Pair]) -> 
 
 
 def _describe(store: Datastore) -> None:
-    values = {key: value for key, value in asdict(store).items() if key != "folder"}
+    values = {key: value for key, value in asdict(store).items() if key not in ("folder", "forgotten")}
     write_json(store.folder / DATASTORE, {"format_version": FORMAT_VERSION, **values})
-
-
-def _shards(target: Target, texts: Iterable[str | Pair], dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
-    keys: list[Tensor] = []
-    values: list[int] = []
-    for example in examples_of(target, texts):
-        # Alone: in company its last digits would depend on what it was built with.
-        read = force(target, [example])[0]
-        kept = read.hidden.to(dtype)
-        if not kept.isfinite().all():
-            what = f"{example.place}: the model's states are beyond what float16 holds"
-            raise DataError(what, fix="Build with precision float32.")
-        keys.append(kept)
-        values += read.tokens
-        if len(values) >= ENTRIES_PER_SHARD:
-            yield torch.cat(keys), torch.tensor(values, dtype=torch.int32)
-            keys, values = [], []
-    if values:
-        yield torch.cat(keys), torch.tensor(values, dtype=torch.int32)
 
 
 def _read(folder: Path) -> Datastore:

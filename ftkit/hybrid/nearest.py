@@ -2,7 +2,7 @@
 
     p(y_t) = (1 - w) p_model(y_t) + w p_nearest(y_t)
 
-What is added to the memory is known at once, without training.
+What is added to the memory is known at once, without training, and so is what is forgotten.
 
 Source:
     Khandelwal et al. 2020, arXiv:1911.00172.
@@ -11,7 +11,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from ftkit.evaluate.loss import Loss
 from ftkit.files import sha256_json
 from ftkit.hybrid.datastore import Datastore, Neighbours
 from ftkit.hybrid.reading import Behind, Forced, forced, require_probabilities, write
+from ftkit.hybrid.remembered import text_sha256
 from ftkit.hybrid.weights import WeighedSystem, log_weights, mixed
 from ftkit.rag.likelihood import Reading, has_room
 from ftkit.rag.passage import Hit
@@ -57,11 +58,15 @@ class NearestSystem(WeighedSystem):
         datastore: That this very generator made.
         temperature: Of the softmax over squared distances: the higher, the more alike neighbours count.
         neighbours: Entries that count.
+        follows: Whether the texts in it are passages of the index: what stands there no more counts no more, nor do
+            answers that were given from it.
     """
 
     datastore: Datastore
     temperature: float = 10.0
     neighbours: int = 64
+    follows: bool = False
+    _by_version: dict[int, Datastore] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,13 +79,27 @@ class NearestSystem(WeighedSystem):
     def identity(self) -> str:
         """See `RagSystem.identity`."""
         settings = [self.weight, self.temperature, self.neighbours]
-        return sha256_json(["nearest", generator_sha256(self.generator), self.datastore.sha256, *settings])
+        return sha256_json(["nearest", generator_sha256(self.generator), self.memory.sha256, *settings])
+
+    @property
+    def memory(self) -> Datastore:
+        """What counts of the datastore now."""
+        if not self.follows:
+            return self.datastore
+        version = self.index.version
+        if version not in self._by_version:
+            self._by_version.clear()
+            standing = {text_sha256(one.content) for one in self.index.all_passages()}
+            remembered = {text for source in self.datastore.sources for text in source.texts}
+            gone = self.datastore.forgotten | (remembered - standing)
+            self._by_version[version] = self.datastore.without(gone)
+        return self._by_version[version]
 
     def answer_nll(self, question: str, hits: Sequence[Hit], answer: str, *, ended: bool = True) -> Loss:
         """See `RagSystem.answer_nll`: of the mixture, token by token."""
         read = forced(self.readings(question, hits), answer, ended=ended)[0]
         log_probs = read.log_probs
-        if self.weight > 0:
+        if self.weight > 0 and not self.memory.is_empty:
             both = torch.stack([log_probs, self._parts(read).second(self.temperature)])
             log_probs = mixed(both, log_weights(self.weight))
         return Loss(mean=-float(log_probs.mean()), tokens=len(log_probs))
@@ -91,7 +110,7 @@ class NearestSystem(WeighedSystem):
         return self._parts(forced(readings, answer)[0]) if has_room(readings, answer) else None
 
     def _parts(self, read: Forced) -> NearestParts:
-        found = self.datastore.nearest(read.hidden, self.neighbours)
+        found = self.memory.nearest(read.hidden, self.neighbours)
         return NearestParts(first=read.log_probs, neighbours=found, tokens=torch.tensor(read.tokens))
 
     def _generate_all(self, ids: list[list[int]], max_new_tokens: int | None) -> list[Answer]:
@@ -101,9 +120,10 @@ class NearestSystem(WeighedSystem):
 
     def _mix(self, said: list[list[Behind]]) -> Tensor:
         own = torch.stack([one.log_probs for (one,) in said]).cpu()
-        if self.weight == 0:
+        memory = self.memory
+        if self.weight == 0 or memory.is_empty:
             return own
         states = torch.stack([one.hidden for (one,) in said]).cpu()
-        found = self.datastore.nearest(states, self.neighbours)
+        found = memory.nearest(states, self.neighbours)
         remembered = found.log_probs(own.shape[1], self.temperature)
         return mixed(torch.stack([own, remembered]), log_weights(self.weight))

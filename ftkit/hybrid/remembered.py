@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from ftkit.data.example import IGNORED, TokenizedExample
 from ftkit.errors import DataError
+from ftkit.files import sha256_json
 from ftkit.models.tokenizer import text_prefix
 from ftkit.pipeline.target import Target
 from ftkit.rag.likelihood import answer_example
@@ -24,8 +26,45 @@ class Pair:
     passages: tuple[str, ...] = ()
 
 
-def examples_of(target: Target, texts: Iterable[str | Pair]) -> Iterator[TokenizedExample]:
-    """Texts as a model is to read them, those longer than it reads at once in windows.
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What remembered tokens come from, by digests: enough to know them again, and to forget them.
+
+    Attributes:
+        sha256: Of a text, or of a question with its answer.
+        is_answer: Which of the two.
+        rests_on: Of the passages that were shown with a question.
+    """
+
+    sha256: str
+    is_answer: bool = False
+    rests_on: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Digests of the texts without which it would not be."""
+        return self.rests_on if self.is_answer else (self.sha256,)
+
+    def is_any_of(self, gone: Set[str]) -> bool:
+        """Whether it is among these texts, or rests on one of them."""
+        return self.sha256 in gone or not gone.isdisjoint(self.rests_on)
+
+
+def source_of(text: str | Pair) -> Source:
+    """Of a text or an answered question."""
+    if isinstance(text, Pair):
+        named = sha256_json([text.question, text.answer])
+        return Source(sha256=named, is_answer=True, rests_on=tuple(map(text_sha256, text.passages)))
+    return Source(sha256=text_sha256(text))
+
+
+def text_sha256(text: str) -> str:
+    """Hex SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def examples_of(target: Target, texts: Iterable[str | Pair]) -> Iterator[tuple[Source, TokenizedExample]]:
+    """Texts as a model is to read them, those longer than it reads at once in windows, each with where it is from.
 
     Args:
         target: The model.
@@ -46,12 +85,13 @@ def examples_of(target: Target, texts: Iterable[str | Pair]) -> Iterator[Tokeniz
             if length is not None and len(example.input_ids) > length:
                 what = f"{place}: question and answer have {len(example.input_ids)} tokens; this model takes {length}"
                 raise DataError(what, fix="Shorten it, or show fewer passages.")
-            yield example
+            yield source_of(text), example
             continue
+        source = source_of(text)
         tokens = [*prefix, *target.tokenizer(prompts.harmless(text), add_special_tokens=False)["input_ids"]]
         # Each window begins with the last token of the one before, so every token but the very first is predicted.
         for start in range(0, len(tokens) - 1, window - 1):
-            yield _window(target, tokens[start : start + window], place)
+            yield source, _window(target, tokens[start : start + window], place)
 
 
 def _window(target: Target, tokens: Sequence[int], place: str) -> TokenizedExample:

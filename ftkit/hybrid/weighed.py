@@ -22,6 +22,7 @@ from ftkit.hybrid.datastore import Datastore, build_datastore, open_datastore
 from ftkit.hybrid.kept import KeptParts, read_parts
 from ftkit.hybrid.mixture import MixtureSystem
 from ftkit.hybrid.nearest import NearestSystem
+from ftkit.hybrid.remembered import text_sha256
 from ftkit.hybrid.weights import WEIGHTS, Parts, WeighedSystem, WeightChoice, WeightPoint, choose_weight
 from ftkit.notices import log
 from ftkit.rag.answering import RagSystem
@@ -43,6 +44,7 @@ class StoredWeight:
         weight: See `ftkit.hybrid.weights.WeighedSystem`, as for ``temperature``.
         temperature: Of the second half's own weights.
         neighbours: That count for a token; 0 without a memory.
+        follows: Whether a memory's texts are its member's own documents.
     """
 
     first: str
@@ -50,6 +52,7 @@ class StoredWeight:
     weight: float
     temperature: float
     neighbours: int = 0
+    follows: bool = False
 
     def write(self, folder: Path) -> None:
         """Into the hybrid's folder."""
@@ -72,6 +75,8 @@ def read_weight(folder: Path, members: Mapping[str, RagSystem]) -> StoredWeight:
         numbers = (stored.weight, stored.temperature, stored.neighbours)
         if any(isinstance(one, bool) or not isinstance(one, int | float) for one in numbers):
             raise ValueError("its weight, temperature or neighbours is no number")
+        if not isinstance(stored.follows, bool):
+            raise ValueError("follows is neither true nor false")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / WEIGHT}: cannot be read: {error}", fix="Train it again.") from None
     return stored
@@ -136,11 +141,14 @@ def train_memory(course: Course) -> dict[str, Any]:
         log.info("remembering %d texts and %d answers", len(remembered.texts), len(remembered.pairs))
         store = build_datastore(system.generator, remembered.contents, place, precision=settings.precision)
     log.info("%d tokens are remembered", store.entries)
-    weighed = _weigh(course, memory_of(system, store, settings.neighbours), remembered.dev, None, None)
+    follows = settings.texts is None
+    weighed = _weigh(
+        course, memory_of(system, store, settings.neighbours, follows=follows), remembered.dev, None, None
+    )
     choice = weighed["choice"]
     StoredWeight(
         first=name, second=None, weight=choice["weight"], temperature=choice["temperature"],
-        neighbours=settings.neighbours,
+        neighbours=settings.neighbours, follows=follows,
     ).write(course.folder)  # fmt: skip
     memory = {"texts": len(remembered.texts), "answers": len(remembered.pairs), **memory_facts(store)}
     return _facts((name, "its memory"), weighed) | {"memory": memory}
@@ -161,8 +169,22 @@ def open_mixture(folder: Path, members: Mapping[str, RagSystem], _: Encoder | No
 def open_memory(folder: Path, members: Mapping[str, RagSystem], _: Encoder | None) -> NearestSystem:
     """The member with the memory that was trained in a folder."""
     stored = read_weight(folder, members)
-    system = memory_of(members[stored.first], open_datastore(folder / MEMORY), stored.neighbours)
+    store = open_datastore(folder / MEMORY)
+    system = memory_of(members[stored.first], store, stored.neighbours, follows=stored.follows)
+    if stored.follows:
+        _tell_what_changed(folder, system)
     return replace(system, weight=stored.weight, temperature=stored.temperature)
+
+
+def _tell_what_changed(folder: Path, system: NearestSystem) -> None:
+    gone = len(system.memory.forgotten)
+    known = {text for source in system.datastore.sources for text in source.texts}
+    new = len({text_sha256(one.content) for one in system.index.all_passages()} - known)
+    if gone or new:
+        log.warning(
+            "%s: %d remembered passages are not among its documents any more and count no more; %d new ones are not "
+            "remembered. Train it again to remember them.", folder, gone, new,
+        )  # fmt: skip
 
 
 def _weigh(

@@ -7,9 +7,18 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from ftkit.compare.combining import with_new_memory
 from ftkit.compare.run import compare
+from ftkit.hybrid.combining import pairs_of
+from ftkit.hybrid.datastore import build_datastore
 from ftkit.hybrid.mixture import MixtureSystem
 from ftkit.hybrid.nearest import NearestSystem
+from ftkit.hybrid.remembered import source_of
+from ftkit.rag.encoder import EncoderPair, load_encoder
+from ftkit.rag.index import create_index
+from ftkit.rag.questions import AskedQuestion
+from ftkit.rag.settings import IndexSettings
+from tests.hybrid.targets import random_target
 
 SYSTEMS = {
     "plain": {},
@@ -60,6 +69,29 @@ def test_what_was_chosen_by_held_back_questions_is_never_worse_on_them_than_its_
             choice = json.loads(path.read_text())
             ends = [point["nll"] for point in choice["curve"] if point["weight"] in (0.0, 1.0) and point["nll"]]
             assert choice["nll"] <= min(ends) + 1e-6 and choice["questions"] > 0
+
+
+def test_after_an_edit_a_memory_has_neither_what_stood_there_nor_what_was_answered_from_it(tmp_path, tiny_encoder):
+    reader, pair = random_target(1), EncoderPair(load_encoder(str(tiny_encoder)))
+    asked = [
+        AskedQuestion(question=f"What is {name}?", answers=(answer,), documents=(name,), id=name)
+        for name, answer in (("a", "iron"), ("b", "clay"))
+    ]
+    settings = IndexSettings(encoder=str(tiny_encoder), encoder_sha256=pair.sha256, width=16)
+    with create_index(tmp_path / "index", settings) as index:
+        store = build_datastore(reader, ["It is iron.", *pairs_of(asked, None)], tmp_path / "memory")
+        before = NearestSystem(
+            index=index, encoders=pair, generator=reader, mode="lexical", datastore=store, weight=0.5, neighbours=2
+        )
+        after = with_new_memory(before, ["It is gold."], asked[:1], tmp_path / "now")
+
+    left = {one for one in after.memory.sources if not one.is_any_of(after.memory.forgotten)}
+    there, gone = (
+        {source_of(one) for one in texts}
+        for texts in (["It is iron.", "It is gold.", *pairs_of(asked[1:], None)], pairs_of(asked[:1], None))
+    )
+    assert left == there and not gone & left
+    assert store.entries < after.datastore.entries and before.memory.forgotten == frozenset()
 
 
 def test_it_goes_on_with_what_is_there(finished, monkeypatch):

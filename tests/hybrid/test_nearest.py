@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from ftkit.errors import DataError, ModelError, OutputError
-from ftkit.hybrid import datastore
+from ftkit.hybrid import datastore, shards
 from ftkit.hybrid.datastore import DATASTORE, Neighbours, build_datastore, open_datastore
 from ftkit.hybrid.nearest import NearestSystem
-from ftkit.hybrid.remembered import Pair, examples_of
+from ftkit.hybrid.remembered import Pair, examples_of, source_of
 from ftkit.rag.answering import RagSystem
+from ftkit.rag.document import Document
 from ftkit.rag.evaluation import evaluate_rag
+from ftkit.rag.index import create_index
 from ftkit.rag.questions import AskedQuestion
 from tests.hybrid.targets import QUESTION, TEXTS, hits, random_target
 
@@ -114,7 +116,7 @@ def test_neighbours_of_one_token_count_together():
 def test_the_search_is_exact_over_blocks_and_shards(tmp_path, reader, monkeypatch):
     whole = build_datastore(reader, MEMORY, tmp_path / "whole", precision="float32")
     monkeypatch.setattr(datastore, "ROWS_AT_ONCE", 7)
-    monkeypatch.setattr(datastore, "ENTRIES_PER_SHARD", 10)
+    monkeypatch.setattr(shards, "ENTRIES_PER_SHARD", 10)
     cut = build_datastore(reader, MEMORY, tmp_path / "cut", precision="float32")
     keys, values = everything(whole)
     torch.manual_seed(0)
@@ -145,9 +147,74 @@ def test_what_is_added_is_remembered_as_if_it_had_been_there_from_the_first(tmp_
     assert before.read("Made?", []).text != after.read("Made?", []).text == "paper"
 
 
+@pytest.mark.parametrize(("rows", "entries"), [(16_384, 65_536), (7, 10)])
+def test_what_is_forgotten_is_as_if_it_had_never_been_there(tmp_path, reader, monkeypatch, rows, entries):
+    monkeypatch.setattr(datastore, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(shards, "ENTRIES_PER_SHARD", entries)
+    gone, shown, *rest = MEMORY
+    resting = Pair(question="What is said?", answer="something", passages=(shown,))
+    whole = build_datastore(reader, [gone, *rest, resting, "to the end"], tmp_path / "whole", precision="float32")
+    never = build_datastore(reader, [*rest, "to the end"], tmp_path / "never", precision="float32")
+    digests = {source_of(one).sha256 for one in (gone, shown, "never heard of")}
+
+    left = open_datastore(whole.folder).without(digests)
+
+    for one, other in zip(everything(left), everything(never), strict=True):
+        assert torch.equal(one, other)
+    states = everything(never)[0][::3]
+    found, expected = left.nearest(states, 4), never.nearest(states, 4)
+    assert torch.equal(found.distances, expected.distances) and torch.equal(found.tokens, expected.tokens)
+    assert left.sha256 != whole.sha256 == whole.without({"never heard of"}).sha256
+    assert len(left.forgotten) == 2 and not left.is_empty
+    # An answer is known by its question, whatever was shown with it.
+    other = whole.without({source_of(replace(resting, passages=())).sha256})
+    assert other.entries == whole.entries and len(everything(other)[1]) < len(everything(whole)[1])
+
+
+def test_a_memory_of_which_nothing_is_left_says_what_the_model_says(parts, system, reader):
+    store = system.datastore.without({text for one in system.datastore.sources for text in (one.sha256, *one.texts)})
+    nothing = replace(system, datastore=store, weight=0.9)
+    alone = RagSystem(**parts, generator=reader)
+
+    assert store.is_empty and store.nearest(torch.zeros(2, 3), 4).tokens.shape == (2, 0)
+    assert said(nothing.read(QUESTION, [])) == said(alone.read(QUESTION, []))
+    mine, its = (one.answer_nll(QUESTION, [], "Ada") for one in (nothing, alone))
+    assert mine.mean == pytest.approx(its.mean, abs=1e-5)
+
+
+def test_a_memory_follows_its_documents(tmp_path, parts, reader):
+    pair = parts["encoders"]
+    index = create_index(tmp_path / "index", parts["index"].settings)
+    index.add(
+        [Document(id="made.md", text="It is made of paper."), Document(id="who.md", text="Ada Berg is it.")], pair
+    )
+    contents = [one.content for one in index.all_passages()]
+    asked = Pair(question="Made?", answer="paper", passages=(contents[0],))
+    store = build_datastore(reader, [*contents, asked], tmp_path / "memory", precision="float32")
+    own = parts | {"index": index}
+    follows, stays = (
+        NearestSystem(**own, generator=reader, datastore=store, weight=1.0, neighbours=1, follows=one)
+        for one in (True, False)
+    )
+    assert follows.memory.sha256 == stays.memory.sha256 == store.sha256
+    before = said(follows.read("Made?", []))
+    assert before == said(stays.read("Made?", []))
+
+    index.add([Document(id="made.md", text="It is made of wood.")], pair)
+
+    assert stays.memory.sha256 == store.sha256 and said(stays.read("Made?", [])) == before
+    assert follows.identity != stays.identity
+    # Neither the passage nor the answer that was given from it.
+    assert {one.is_answer for one in store.sources if one.is_any_of(follows.memory.forgotten)} == {True, False}
+    assert "paper" not in follows.read("Made?", []).text
+    index.rollback(1)
+    assert said(follows.read("Made?", [])) == before
+    index.close()
+
+
 def test_what_a_killed_process_left_is_not_remembered(tmp_path, reader, monkeypatch):
     store = build_datastore(reader, MEMORY[:1], tmp_path / "store")
-    monkeypatch.setattr(datastore, "ENTRIES_PER_SHARD", 1)
+    monkeypatch.setattr(shards, "ENTRIES_PER_SHARD", 1)
 
     def texts():
         yield "more to know"
@@ -179,7 +246,7 @@ def test_a_damaged_memory_is_refused(tmp_path, reader):
     with pytest.raises(DataError, match="is missing or damaged"):
         open_datastore(store.folder)
     notes = json.loads((store.folder / DATASTORE).read_text())
-    for changes in ({"format_version": 2}, {"shards": []}, {"precision": "int8"}, {"more": 1}):
+    for changes in ({"format_version": 3}, {"shards": []}, {"precision": "int8"}, {"more": 1}):
         (store.folder / DATASTORE).write_text(json.dumps(notes | changes))
         with pytest.raises(DataError, match="cannot be read"):
             open_datastore(store.folder)
@@ -213,7 +280,7 @@ def test_a_long_text_is_read_in_windows_and_every_token_but_the_first_is_remembe
     text = "the quick brown fox jumps over the lazy dog 0123456789 " * 3
     ids = target.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    windows = list(examples_of(target, [text]))
+    windows = [example for _, example in examples_of(target, [text])]
 
     assert len(windows) > 2
     assert max(len(one.input_ids) for one in windows) == 16
