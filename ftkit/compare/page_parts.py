@@ -8,9 +8,8 @@ from typing import Any
 from ftkit.compare.document import cell
 from ftkit.report.intervals import IntervalBar, interval_chart
 from ftkit.report.markup import Markup, element, note, section, table
-from ftkit.report.svg import Series, line_chart
+from ftkit.report.svg import Series, line_chart, nth_style
 
-STYLES = ("training", "validation")
 BEHAVIOUR = (
     ("citation_recall", "answers that their citations support"),
     ("citation_precision", "citations that are needed"),
@@ -165,14 +164,14 @@ def curves_section(document: Mapping[str, Any]) -> Markup | None:
         Series(
             name=name,
             points=[(point["questions"], point["nll"]["value"]) for point in points],
-            style=STYLES[number % len(STYLES)],
+            style=nth_style(number),
             markers=True,
         )
         for number, (name, points) in enumerate(curves.items())
     ]
     words = "Nats a token of the right answer over the number of training questions; lower is better"
     chart = line_chart(
-        series, title=words, size=(760, 300), y_text=lambda y: f"{y:.3f}", label_width=190,
+        series, title=words, size=(760, 300), y_text=lambda y: f"{y:.3f}", label_width=210,
         x_title="training questions",
     )  # fmt: skip
     return section("curves", "What more examples bring", chart, note(words))

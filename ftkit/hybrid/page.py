@@ -9,7 +9,7 @@ from ftkit.files import write_text
 from ftkit.report.markup import Markup, element, note, section, table
 from ftkit.report.numbers import NONE
 from ftkit.report.page import whole_page
-from ftkit.report.svg import Series, line_chart
+from ftkit.report.svg import Series, line_chart, nth_style
 from ftkit.units import format_bytes
 
 PAGE = "report.html"
@@ -70,8 +70,7 @@ def _curve(curve: list[dict[str, Any]]) -> Markup:
     for number, temperature in enumerate(sorted({point["temperature"] for point in curve})):
         own = [point for point in curve if point["weight"] > 0 and point["temperature"] == temperature]
         points = [(100 * one["weight"], one["nll"]) for one in [*start, *own] if one["nll"] is not None]
-        style = ("training", "validation")[number % 2]
-        lines.append(Series(name=f"temperature {temperature:g}", points=points, style=style))
+        lines.append(Series(name=f"temperature {temperature:g}", points=points, style=nth_style(number)))
     if not any(line.points for line in lines):
         return note("Every weight that was tried rules a token out.")
     return line_chart(
@@ -79,7 +78,7 @@ def _curve(curve: list[dict[str, Any]]) -> Markup:
         title="Nats a token by weight",
         size=(760, 300),
         y_text=lambda value: f"{value:.3f}",
-        label_width=190,
+        label_width=210,
         x_title="weight, percent",
     )
 

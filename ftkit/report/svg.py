@@ -13,6 +13,7 @@ Point = tuple[float, float]
 MAX_POINTS = 400  # a point every two or three pixels; more is only weight
 MAX_MARKERS = 60
 LABEL_HEIGHT = 18.0
+ALIKE = tuple(f"line-{number}" for number in range(1, 9))  # CSS classes of lines of equal rank, in four colours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,11 @@ class Series:
     points: list[Point]
     style: str
     markers: bool = False
+
+
+def nth_style(number: int) -> str:
+    """The CSS class of a line among others of equal rank, from 0; no two of the first eight look alike."""
+    return ALIKE[number % len(ALIKE)]
 
 
 @dataclass(frozen=True, kw_only=True)

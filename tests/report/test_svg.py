@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from ftkit.report import svg as svg_module
 from ftkit.report.read import read_run
 from ftkit.report.sections import curves
-from ftkit.report.svg import Series, line_chart, share_bar, thinned, tick_texts, ticks
+from ftkit.report.svg import Series, line_chart, nth_style, share_bar, thinned, tick_texts, ticks
 from tests.report.folder import METRICS, write_run
 
 
@@ -127,3 +129,14 @@ def test_training_and_validation_differ_by_more_than_colour(tmp_path):
     assert training.count("<circle") == 0
     assert validation.count("<circle") == 2
     assert ">validation 2.250</text>" in html
+
+
+def test_the_first_eight_lines_of_equal_rank_are_drawn_in_ways_of_their_own():
+    css = Path(svg_module.__file__).with_name("report.css").read_text(encoding="utf-8")
+    looks = []
+    for number in range(8):
+        style = nth_style(number)
+        rules = [body for names, body in re.findall(r"^([^{}@\n]+)\{([^}]*)\}", css, re.M) if f".{style}" in names]
+        looks.append(" ".join(rules))
+    assert all("--ink" in one for one in looks) and len(set(looks)) == 8
+    assert nth_style(8) == nth_style(0)
