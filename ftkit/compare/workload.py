@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from ftkit.errors import DataError
 from ftkit.files import sha256_json, write_text
 from ftkit.notices import log
 from ftkit.rag.corpus import Corpus, read_documents
+from ftkit.rag.figures import cluster_of
 from ftkit.rag.questions import AskedQuestion, read_questions, split_questions
 from ftkit.recipe import CompareSpec
 
@@ -50,8 +52,12 @@ class Workload:
         return sha256_json(sorted([document.id, document.sha256] for document in self.corpus.documents))
 
     def drawn(self, train: int | None, test: int | None) -> Workload:
-        """With at most so many questions, which do not depend on the others that there are."""
-        return replace(self, train=_drawn(self.train, train), test=_drawn(self.test, test))
+        """With at most so many questions; fewer are always some of more.
+
+        Test questions come from as many documents as there are: what is tested is resampled by document, and ten
+        questions about one document tell little more than one.
+        """
+        return replace(self, train=_drawn(self.train, train), test=_drawn(self.test, test, spread=True))
 
     def write(self, folder: Path) -> None:
         """Store the questions as files that recipes name: train.jsonl, validation.jsonl, test.jsonl."""
@@ -100,12 +106,27 @@ def _plain(question: str) -> str:
     return " ".join(question.casefold().split())
 
 
-def _drawn(asked: Sequence[AskedQuestion], most: int | None) -> tuple[AskedQuestion, ...]:
+def _drawn(asked: Sequence[AskedQuestion], most: int | None, *, spread: bool = False) -> tuple[AskedQuestion, ...]:
     if most is None or most >= len(asked):
         return tuple(asked)
     ranked = sorted(asked, key=lambda one: hashlib.sha256(f"{one.id}\n{one.question}".encode()).digest())
+    if spread:
+        named, bare = ([one for one in ranked if bool(one.documents) == known] for known in (True, False))
+        # Each kind keeps its share, however few are drawn.
+        shares = [(place / len(kind), one) for kind in (_spread(named), bare) for place, one in enumerate(kind, 1)]
+        ranked = [one for _, one in sorted(shares, key=lambda pair: pair[0])]
     chosen = {id(one) for one in ranked[:most]}
     return tuple(one for one in asked if id(one) in chosen)
+
+
+def _spread(asked: Sequence[AskedQuestion]) -> list[AskedQuestion]:
+    """The first question about each document, then the second of each, and so on."""
+    before: Counter[str] = Counter()
+    turns: list[tuple[int, AskedQuestion]] = []
+    for one in asked:
+        turns.append((before[cluster_of(one)], one))
+        before[cluster_of(one)] += 1
+    return [one for _, one in sorted(turns, key=lambda pair: pair[0])]
 
 
 def _digest(asked: Sequence[AskedQuestion]) -> str:
