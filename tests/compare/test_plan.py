@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from ftkit.compare import plan as planning
@@ -69,3 +71,27 @@ def test_too_little_time_says_how_much_is_needed(spec, workload, tmp_path):
         choose_plan(spec, workload, None, 1.0, tmp_path)
     need = float(str(caught.value).split("Give it ")[1].split()[0])
     assert choose_plan(spec, workload, None, need + 0.1, tmp_path).train >= planning.FEWEST_TRAIN
+
+
+def test_test_questions_come_from_as_many_documents_as_there_are():
+    many = [
+        AskedQuestion(question=f"q{n}?", answers=("a",), documents=(f"d{n % 12}",), id=f"q{n}") for n in range(120)
+    ]
+    few = [AskedQuestion(question=f"o{n}?", answers=("a",), documents=("d0",), id=f"o{n}") for n in range(60)]
+    none = [AskedQuestion(question=f"u{n}?", answers=(), documents=(), id=f"u{n}") for n in range(20)]
+    workload = Workload(corpus=Corpus(documents=()), train=(), held=(), test=(*many, *few, *none))
+
+    before: set[str] = set()
+    for count in (10, 20, 40, 80, 199):
+        chosen = workload.drawn(None, count).test
+        assert len(chosen) == count
+        documents = Counter(one.documents[0] for one in chosen if one.documents)
+        bare = sum(not one.documents for one in chosen)
+        assert abs(bare - count / 10) <= 1  # questions without a document keep their share
+        assert len(documents) == min(12, count - bare)
+        # One document has most of the questions, and no more of the chosen ones than it must.
+        assert documents["d0"] <= max(-(-(count - bare) // 12), count - bare - 110)
+        ids = {one.id for one in chosen}
+        assert before <= ids
+        before = ids
+    assert workload.drawn(None, 500).test == workload.test
