@@ -40,6 +40,7 @@ class JudgedClaim:
             "high": None if found is None else found.high,
             "p": None if found is None else found.p,
             "p_holm": None if found is None else found.p_holm,
+            "documents": None if found is None else found.documents,
             "test": "none" if found is None else found.test,
             "verdict": self.verdict,
         }

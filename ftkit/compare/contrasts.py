@@ -35,6 +35,8 @@ class Contrast:
         high: 97.5th.
         p: Two-sided, before correction.
         p_holm: After it.
+        documents: That have a part in the figure, and are resampled; None of ``counted``. With n of them no p-value is
+            below 2 to the power of 1 - n.
         test: ``bootstrap``, ``mcnemar``, ``counted`` of figures without chance in them, or ``none``.
     """
 
@@ -47,6 +49,7 @@ class Contrast:
     p: float | None
     p_holm: float | None
     test: str
+    documents: int | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -104,7 +107,7 @@ def contrast_of(a: Standing, b: Standing, metric: str, *, margin: float = 0.0) -
         test, p = "mcnemar", mcnemar(a.right(), b.right())
     return Contrast(
         a=a.name, b=b.name, metric=metric, difference=difference, low=low, high=high, p=_floored(p, counting),
-        p_holm=None, test=test,
+        p_holm=None, test=test, documents=counting,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from ftkit.recipe import CompareSpec
 
 FORMAT_VERSION = 1
 FEWEST_GIVEN = 10  # answers that a risk is told of
+SHORT = 1e4  # numbers from here on are written with a power of ten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,13 +219,13 @@ def test_rows(document: Mapping[str, Any]) -> list[list[str]]:
     """What was tested, as text."""
     rows = []
     for one in document["tests"]:
-        between = "–" if one["low"] is None else f"{one['low']:+.3f} to {one['high']:+.3f}"
         rows.append(
             [
                 f"{one['a']} – {one['b']}",
                 one["metric"],
-                "–" if one["difference"] is None else f"{one['difference']:+.3f}",
-                between,
+                signed(one["difference"]),
+                between(one),
+                "–" if one["documents"] is None else str(one["documents"]),
                 "–" if one["p_holm"] is None else f"{one['p_holm']:.4f}",
                 one["verdict"].replace("a is", f"{one['a']} is").replace("b is", f"{one['b']} is"),
             ]
@@ -232,7 +233,19 @@ def test_rows(document: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-TEST_HEAD = ("pair", "figure", "difference", "95 % interval", "p (Holm)", "verdict")
+TEST_HEAD = ("pair", "figure", "difference", "95 % interval", "documents", "p (Holm)", "verdict")
+
+
+def signed(value: float | None) -> str:
+    """A difference."""
+    if value is None:
+        return "–"
+    return f"{value:+.3f}" if abs(value) < SHORT else f"{value:+.2e}"
+
+
+def between(one: Mapping[str, Any]) -> str:
+    """The interval of a difference."""
+    return "–" if one["low"] is None else f"{signed(one['low'])} to {signed(one['high'])}"
 
 
 def cell(figure: Mapping[str, Any] | None) -> str:

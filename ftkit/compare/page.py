@@ -109,7 +109,7 @@ def _tests(document: Mapping[str, Any]) -> Markup:
     return section(
         "tests",
         "What was tested",
-        table(list(TEST_HEAD), rows, numeric=(2, 3, 4)),
+        table(list(TEST_HEAD), rows, numeric=(2, 3, 4, 5)),
         note(
             "Written down before the run; paired over the same questions, p-values corrected by Holm's method for "
             "all of them together. Undetermined: the difference may be chance at this number of questions."

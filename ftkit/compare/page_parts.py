@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ftkit.compare.document import cell
+from ftkit.compare.document import between, cell, signed
 from ftkit.report.intervals import IntervalBar, interval_chart
 from ftkit.report.markup import Markup, element, note, section, table
 from ftkit.report.svg import Series, line_chart, nth_style
@@ -36,41 +36,36 @@ def claims_section(document: Mapping[str, Any]) -> Markup | None:
         "claims",
         "What is said, held against the figures",
         element("p", f"Of {len(rows)} claims: {counts}."),
-        table(list(CLAIM_HEAD), rows, numeric=(3, 4, 5)),
+        table(list(CLAIM_HEAD), rows, numeric=(3, 4, 5, 6)),
         note(
             "Written down before the run. Supported: the first system is better and chance is no explanation, at a "
             "level of 5 % over all claims together (Holm). Refuted: the opposite, in the same way; of a claim with a "
-            "margin, that it is not better by so much. Undetermined: this many questions cannot tell. Counted "
+            "margin, that it is not better by so much. Undetermined: this many questions cannot tell; answers about "
+            "one document stand or fall together, so the number of documents that count is what matters. Counted "
             "figures have no chance in them. All of it holds at this scale."
         ),
     )
 
 
-CLAIM_HEAD = ("claim", "verdict", "held against each other", "effect", "95 % interval", "p (Holm)")
+CLAIM_HEAD = ("claim", "verdict", "held against each other", "effect", "95 % interval", "documents", "p (Holm)")
 
 
 def claim_rows(document: Mapping[str, Any]) -> list[list[str]]:
     """Each claim with its effect, as text."""
     rows = []
     for one in document["claims"]:
-        between = "–" if one["low"] is None else f"{one['low']:+.3f} to {one['high']:+.3f}"
-        if one["test"] == "counted":
-            between = "counted"
         rows.append(
             [
                 one["text"],
                 one["verdict"],
                 f"{one['a']} – {one['b']}, {one['metric']}",
-                "–" if one["difference"] is None else _signed(one["difference"]),
-                between,
+                signed(one["difference"]),
+                "counted" if one["test"] == "counted" else between(one),
+                "–" if one["documents"] is None else str(one["documents"]),
                 "–" if one["p_holm"] is None else f"{one['p_holm']:.4f}",
             ]
         )
     return rows
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}" if abs(value) < 1e4 else f"{value:+.2e}"
 
 
 def staged_section(document: Mapping[str, Any]) -> Markup | None:
@@ -82,8 +77,8 @@ def staged_section(document: Mapping[str, Any]) -> Markup | None:
         [
             one["rung"],
             one["against"],
-            "–" if one["difference"] is None else f"{one['difference']:+.3f}",
-            "–" if one["low"] is None else f"{one['low']:+.3f} to {one['high']:+.3f}",
+            signed(one["difference"]),
+            between(one),
             "–" if one["p"] is None else f"{one['p']:.4f}",
             {True: "stands", False: "left out", None: "not measured yet"}[one["accepted"]],
         ]
@@ -227,7 +222,7 @@ def lifecycle_section(document: Mapping[str, Any]) -> Markup | None:
     return section(
         "lifecycle",
         "Cost over its life",
-        table(head, rows, numeric=(3, 4, 5)),
+        table(head, rows, numeric=(3, 4, 5, 6)),
         note(
             "Counted from these runs; memory: weights, adapters and vectors, without activations. Writing questions "
             "with answers, and judging whether answers are right, are people's work and are not counted in seconds."

@@ -136,6 +136,7 @@ def test_rows_of_claims_say_who_is_held_against_whom():
         [ClaimSection(id="one", text="A wins", a="a", b="b")], {"a": losses("a", 0.3), "b": losses("b", 0.0)}
     )
     (row,) = claim_rows({"claims": [one.to_dict() for one in found]})
+    assert row[5] == str(found[0].contrast.documents) and found[0].contrast.documents > 1
     assert len(row) == len(CLAIM_HEAD) and row[:3] == ["A wins", "supported", "a – b, nll"]
     assert row[3].startswith("-0.")
 

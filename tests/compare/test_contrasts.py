@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ftkit.compare.contrasts import Contrast, contrasts_of, holm, mcnemar
+from ftkit.compare.document import between, signed
 from ftkit.compare.figures import LATENCIES, MEASURES, Standing
 from ftkit.rag.blame import BLAMES
 from ftkit.rag.intervals import Ratio, intervals_of
@@ -130,3 +131,9 @@ def test_intervals_are_of_documents_drawn_anew():
     ratio = Ratio(numerators=np.array([1.0, 0.0] * 20), denominators=np.ones(40))
     low, high = intervals_of({"x": ratio}, [str(number) for number in range(40)])["x"]
     assert 0.3 < low < 0.4 and 0.6 < high < 0.7
+
+
+def test_large_differences_are_written_with_a_power_of_ten():
+    assert (signed(None), signed(-0.25), signed(-2.987e10)) == ("–", "-0.250", "-2.99e+10")
+    assert between({"low": -3.08e10, "high": -2.88e10}) == "-3.08e+10 to -2.88e+10"
+    assert between({"low": None, "high": None}) == "–"
