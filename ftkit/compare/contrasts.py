@@ -35,8 +35,8 @@ class Contrast:
         high: 97.5th.
         p: Two-sided, before correction.
         p_holm: After it.
-        documents: That have a part in the figure, and are resampled; None of ``counted``. With n of them no p-value is
-            below 2 to the power of 1 - n.
+        documents: That have a part in the figure, and are resampled; None of ``counted``. With n of them no p-value
+            is below 2 to the power of 1 - n.
         test: ``bootstrap``, ``mcnemar``, ``counted`` of figures without chance in them, or ``none``.
     """
 
