@@ -61,8 +61,10 @@ def choose_plan(
     Raises:
         ResourceError: Not even the fewest questions that tell something fit.
     """
-    # What is claimed of the figures does not decide how many there are.
-    decisive = spec.model_dump(mode="json", exclude={"claims", "primary", "staged", "output", "budget"})
+    # What is claimed of the figures, and measured beside the answers, draws no other questions: all that is known
+    # of these would be lost. The time is kept all the same, as nothing is begun after it.
+    beside = {"claims", "primary", "staged", "measure", "output", "budget"}
+    decisive = spec.model_dump(mode="json", exclude=beside)
     key = sha256_json([decisive, minutes, workload.sha256, workload.test_sha256])
     path = folder / PLAN
     if path.is_file():

@@ -63,6 +63,8 @@ def test_what_was_chosen_stays_for_the_same_and_is_chosen_anew_for_another(spec,
     first = choose_plan(spec, workload, None, 20.0, tmp_path)
     monkeypatch.setattr(planning, "_speed", lambda *_: (9.0, 0.09, 100.0))  # a slower moment
     assert choose_plan(spec, workload, None, 20.0, tmp_path) == first
+    more = spec.model_copy(update={"measure": spec.measure.model_copy(update={"wordings": 8, "style": 64})})
+    assert choose_plan(more, workload, None, 20.0, tmp_path) == first  # or all answers would be asked anew
     assert choose_plan(spec, workload, None, 60.0, tmp_path) != first
 
 
