@@ -14,7 +14,14 @@ from ftkit.recipe.advise import AdviseSpec, SituationSection, VerifiabilitySecti
 QUICK_DRAWS = 400  # for switch points, which are looked for at many places
 UNDETERMINED = "undetermined"
 CHANGES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0)
-COMPARE = "ftkit compare recipes/compare/ladder.yaml --budget 60"
+COMPARE = (
+    "ftkit recipes copy compare/ladder ladder.yaml",
+    "ftkit compare ladder.yaml --budget 60 corpus.sources=DOCUMENTS data.train=EXAMPLES.jsonl "
+    "data.test=QUESTIONS.jsonl data.validation=0.1",
+)
+
+
+ONES_OWN_QUESTIONS = ("ftkit rag index DOCUMENTS -o index", "ftkit rag questions index -o questions.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +107,7 @@ def _because(ranking: Ranking, evidence: Evidence, best: Option | None) -> tuple
         return (Reason(text="every option is out; the situation asks for what none can do", id="P-none"),)
     weighed: list[tuple[float, Reason]] = []
     for criterion, reason in evidence.reasons.items():
-        weighed.append((ranking.weights[criterion] * _lead(ranking, best, criterion), reason))
+        weighed.append((ranking.weights[criterion] * _lead(ranking, evidence, best, criterion), reason))
     for belief in ranking.beliefs:
         if belief.criterion in evidence.reasons:
             continue  # one's own measurement stands in its place
@@ -124,9 +131,12 @@ def _because(ranking: Ranking, evidence: Evidence, best: Option | None) -> tuple
     return (*list(found.values())[:8], Reason(text=share, id="P-share"))
 
 
-def _lead(ranking: Ranking, best: Option, criterion: Criterion) -> float:
-    others = [by[criterion].mean for option, by in ranking.utilities.items() if option != best]
-    return ranking.utilities[best][criterion].mean - (max(others) if others else 0.0)
+def _lead(ranking: Ranking, evidence: Evidence, best: Option, criterion: Criterion) -> float:
+    """Over the next best, one that is out included: what was measured of it speaks for the best all the same."""
+    known = {**evidence.utilities.get(criterion, {})}
+    known |= {option: by[criterion] for option, by in ranking.utilities.items()}
+    others = [one.mean for option, one in known.items() if option != best]
+    return known[best].mean - (max(others) if others else 0.0)
 
 
 def _eliminated(ranking: Ranking) -> tuple[tuple[str, Reason], ...]:
@@ -192,6 +202,7 @@ def _situation(spec: AdviseSpec, **values: object) -> SituationSection:
 
 
 def _next(choice: str, spec: AdviseSpec, evidence: Evidence, ranking: Ranking) -> tuple[str, ...]:
+    examples = "EXAMPLES.jsonl" if spec.situation.examples else "questions.jsonl"
     steps: dict[str, tuple[str, ...]] = {
         "prompting": ("ftkit chat smollm2-135m",),
         "fine-tuning": (
@@ -202,9 +213,10 @@ def _next(choice: str, spec: AdviseSpec, evidence: Evidence, ranking: Ranking) -
             "ftkit rag index DOCUMENTS -o index", "ftkit rag eval index --data QUESTIONS.jsonl", "ftkit serve index",
         ),
         "hybrid": (
-            "ftkit rag questions index -o questions.jsonl" if not spec.situation.examples else
-            "cp recipes/rag/closed_world.yaml rag.yaml",
-            "ftkit rag train rag.yaml", "ftkit rag eval runs/rag --data QUESTIONS.jsonl",
+            *(() if spec.situation.examples else ONES_OWN_QUESTIONS),
+            "ftkit recipes copy rag/closed_world rag.yaml",
+            f"ftkit rag train rag.yaml corpus=DOCUMENTS data.train={examples} data.validation=0.1",
+            "ftkit rag eval runs/rag --data QUESTIONS.jsonl",
         ),
     }  # fmt: skip
     missing = [option for option in ranking.shares if option not in evidence.systems]
@@ -212,6 +224,6 @@ def _next(choice: str, spec: AdviseSpec, evidence: Evidence, ranking: Ranking) -
         # What would tell most: the two that win most often, measured on the same questions.
         close = ranking.order[:2]
         told = f"  # then name its comparison.json as evidence; it tells {' from '.join(close)}" if close else ""
-        return (f"{COMPARE}{told}", "ftkit advise SPEC")
-    more = (f"{COMPARE}  # to see it on your own data",) if missing or not evidence.systems else ()
+        return (*COMPARE[:-1], f"{COMPARE[-1]}{told}", "ftkit advise SPEC")
+    more = (*COMPARE[:-1], f"{COMPARE[-1]}  # to see it on your own data") if missing or not evidence.systems else ()
     return (*steps[choice], *more)

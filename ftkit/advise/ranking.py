@@ -22,6 +22,7 @@ ENOUGH = 0.7  # below it, undetermined
 CERTAIN = 0.9
 UNKNOWN = Utility(mean=0.5, deviation=0.12)
 BELIEVED = 0.1  # one standard deviation of what rules and papers say together
+HARDLY = 0.25  # of the best accuracy that was measured
 APART = 0.15  # of an option that was not measured, beside one that was
 WEIGHT_SPREAD = 0.25
 DEFAULT_WEIGHTS: dict[Criterion, float] = {
@@ -100,18 +101,27 @@ def rank(spec: AdviseSpec, evidence: Evidence, *, draws: int = DRAWS) -> Ranking
 
 
 def _measured_out(evidence: Evidence) -> list[Veto]:
-    """Options that were measured to answer worse than the base model does by itself: something is broken in them."""
+    """Options that were measured to answer worse than the base model does by itself: something is broken in them.
+
+    And those that hardly ever answer rightly where another does: whatever they save, nobody wants their answers.
+    """
     measured = evidence.utilities.get("accuracy", {})
     plain = measured.get("prompting")
+    best = max(measured, key=lambda option: measured[option].mean, default=None)
     found = []
     for option, own in measured.items():
-        if plain is None or option == "prompting":
-            continue
-        margin = 2 * math.hypot(plain.deviation, own.deviation)
-        if plain.mean - own.mean > margin:
+        if plain is not None and option != "prompting" and _is_below(own, plain, 1.0):
             text = f"measured to answer worse than the base model by itself ({own.mean:.2f} against {plain.mean:.2f})"
             found.append(Veto(option=option, reason=Reason(text=text, id="M-worse")))
+        elif best is not None and _is_below(own, measured[best], HARDLY):
+            text = f"measured to answer far worse than {best} ({own.mean:.2f} against {measured[best].mean:.2f})"
+            found.append(Veto(option=option, reason=Reason(text=text, id="M-hardly")))
     return found
+
+
+def _is_below(own: Utility, other: Utility, share: float) -> bool:
+    """Whether it is below a share of the other, and by more than chance."""
+    return own.mean < share * other.mean and other.mean - own.mean > 2 * math.hypot(own.deviation, other.deviation)
 
 
 def is_told(spec: AdviseSpec) -> bool:

@@ -61,11 +61,7 @@ def choose_plan(
     Raises:
         ResourceError: Not even the fewest questions that tell something fit.
     """
-    # What is claimed of the figures, and measured beside the answers, draws no other questions: all that is known
-    # of these would be lost. The time is kept all the same, as nothing is begun after it.
-    beside = {"claims", "primary", "staged", "measure", "output", "budget"}
-    decisive = spec.model_dump(mode="json", exclude=beside)
-    key = sha256_json([decisive, minutes, workload.sha256, workload.test_sha256])
+    key = _key(spec, workload, minutes)
     path = folder / PLAN
     if path.is_file():
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -107,6 +103,14 @@ def choose_plan(
         train, len(workload.train), test, len(workload.test), plan.estimated_s / 60,
     )  # fmt: skip
     return plan
+
+
+def _key(spec: CompareSpec, workload: Workload, minutes: float | None) -> str:
+    # What is claimed of the figures, and measured beside the answers, draws no other questions: all that is known
+    # of these would be lost. The time is kept all the same, as nothing is begun after it.
+    beside = {"claims", "primary", "staged", "measure", "output", "budget"}
+    decisive = spec.model_dump(mode="json", exclude=beside)
+    return sha256_json([decisive, minutes, workload.sha256, workload.test_sha256])
 
 
 def _share(arm: Arm, workload: Workload) -> float:

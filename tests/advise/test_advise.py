@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 
-from ftkit.advise.advice import UNDETERMINED, advise
+from ftkit.advise.advice import UNDETERMINED, _next, advise
 from ftkit.advise.asking import ask_situation
 from ftkit.advise.evidence import Evidence, kind_of, read_evidence
 from ftkit.advise.options import OPTIONS
 from ftkit.advise.page import advice_text, write_advice_page
 from ftkit.advise.ranking import rank
+from ftkit.cli.app import app as cli
 from ftkit.errors import DataError, RecipeError
-from ftkit.recipe import load_advise_spec
+from ftkit.recipe import copy_recipe, load_advise_spec, load_compare_spec, load_rag_recipe, load_recipe
 from ftkit.recipe.advise import AdviseSpec
 from tests.advise.scenarios import SCENARIOS, comparison
 
@@ -54,7 +57,50 @@ def test_every_line_says_where_it_comes_from(tmp_path):
 def test_with_nothing_known_it_is_undetermined_and_says_what_to_measure():
     advice = advise(AdviseSpec())
     assert advice.choice == UNDETERMINED
-    assert advice.next[0].startswith("ftkit compare")
+    assert any(line.startswith("ftkit compare") for line in advice.next)
+
+
+LOADS = {("train",): load_recipe, ("rag", "train"): load_rag_recipe, ("compare",): load_compare_spec}
+
+
+@pytest.mark.parametrize("examples", [0, 400])
+@pytest.mark.parametrize("choice", [*OPTIONS, UNDETERMINED])
+def test_the_commands_that_are_advised_are_ones_that_ftkit_takes(choice, examples, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = told({"situation": {"examples": examples}})
+    app = get_command(cli)
+    for line in _next(choice, spec, Evidence(), rank(spec, Evidence())):
+        name, *words = shlex.split(line, comments=True)
+        assert name == "ftkit"
+        command, path = app, []
+        while words and hasattr(command, "commands"):
+            path.append(words.pop(0))
+            command = command.commands[path[-1]]
+        arguments = command.make_context(path[-1], [*words], resilient_parsing=False).params
+        if path == ["recipes"]:
+            copy_recipe(words[1], tmp_path / words[2])
+        if tuple(path) in LOADS:
+            given = arguments["overrides"] or []
+            assert given, "one's own files are named"
+            LOADS[tuple(path)](tmp_path / words[0], given)
+
+
+def test_what_hardly_ever_answers_rightly_is_no_choice_however_cheap(tmp_path):
+    path = tmp_path / "comparison.json"
+    good = {"prompting": 0.02, "rag": 0.05, "fine-tuning": 0.06, "hybrid": 0.6}
+    path.write_text(json.dumps(comparison(good)))
+    values = {"situation": {"examples": 100, "documents": 100}, "priorities": {"cost": 5.0, "latency": 5.0}}
+    advice = advise(told(values, path))
+
+    assert (advice.choice, advice.runner_up) == ("hybrid", None)
+    assert {(option, reason.id) for option, reason in advice.eliminated} == {
+        (option, "M-hardly") for option in ("prompting", "rag", "fine-tuning")
+    }
+    # Nor is it the next best where the choice cannot be had.
+    assert advise(told(values | {"situation": {"examples": 0, "documents": 100}}, path)).choice == UNDETERMINED
+    # Where nothing answers well, all of them are what there is.
+    path.write_text(json.dumps(comparison(dict.fromkeys(good, 0.05))))
+    assert not [reason for _, reason in advise(told(values, path)).eliminated if reason.id == "M-hardly"]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
