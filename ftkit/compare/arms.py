@@ -55,7 +55,7 @@ def arms_of(spec: CompareSpec) -> list[Arm]:
         Arm(name=name, system=system, seed=seed, variant=variant)
         for variant in ("", *spec.variants)
         for name, system in spec.systems.items()
-        if not variant or name in spec.varied
+        if not variant or variant in spec.variants_for(name)
         for seed in (spec.seeds if _trains(spec, system) else spec.seeds[:1])
     ]
 

@@ -194,7 +194,10 @@ class CompareSpec(Section):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> CompareSpec:
-        known = {*self.systems, *(f"{name}@{variant}" for name in self.varied for variant in self.variants)}
+        known = {
+            *self.systems,
+            *(f"{name}@{variant}" for name in self.systems for variant in self.variants_for(name)),
+        }
         named: list[tuple[str, tuple[str, ...]]] = [
             (getattr(one, key), (section, str(number), key))
             for section in ("primary", "claims")
@@ -205,7 +208,7 @@ class CompareSpec(Section):
         for name, place in named:
             if name not in known:
                 raise ClashError(f"{name!r} is none of the systems: {', '.join(sorted(known))}", place)
-        for key in ("variants_of", "updates_of"):
+        for key in ("variants_of", "imbalance_of", "updates_of"):
             for name in getattr(self.measure, key) or ():
                 if name not in self.systems:
                     raise ClashError(f"{name!r} is none of the systems: {', '.join(self.systems)}", ("measure", key))
@@ -262,15 +265,21 @@ class CompareSpec(Section):
             *(("imbalance", "balance") if measure.imbalance else ()),
         )
 
+    def variants_for(self, name: str) -> tuple[str, ...]:
+        """Those of `variants` that a system is trained in, too."""
+        measure = self.measure
+        uneven = measure.variants_of if measure.imbalance_of is None else measure.imbalance_of
+
+        def is_for(variant: str) -> bool:
+            chosen = uneven if variant in ("imbalance", "balance") else measure.variants_of
+            return chosen is None or name in chosen
+
+        return tuple(filter(is_for, self.variants)) if self.systems[name].trains else ()
+
     @property
     def varied(self) -> tuple[str, ...]:
-        """Systems that are trained in these ways too."""
-        chosen = self.measure.variants_of
-        return tuple(
-            name
-            for name, system in self.systems.items()
-            if system.trains and (chosen is None or name in chosen) and self.variants
-        )
+        """Systems that are trained in any of these ways."""
+        return tuple(name for name in self.systems if self.variants_for(name))
 
     def contrasts(self) -> tuple[ContrastSection, ...]:
         """What is tested."""

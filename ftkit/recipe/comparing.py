@@ -105,6 +105,9 @@ class MeasureSection(Section):
     variants_of: tuple[str, ...] | None = Field(
         default=None, description="Systems that curve, noise and imbalance are for. null: all that learn."
     )
+    imbalance_of: tuple[str, ...] | None = Field(
+        default=None, description="Systems that imbalance is for, where these are others than variants_of."
+    )
     updates_of: tuple[str, ...] | None = Field(
         default=None,
         description="Systems that updates are for: each that learns by heart is trained anew. null: all.",
@@ -119,7 +122,7 @@ class MeasureSection(Section):
         for key in ("updates", "curve"):
             if isinstance(value.get(key), (int, float)):
                 value[key] = (value[key],)
-        for key in ("general", "variants_of", "updates_of"):
+        for key in ("general", "variants_of", "imbalance_of", "updates_of"):
             if isinstance(value.get(key), str):
                 value[key] = (value[key],)
         return value

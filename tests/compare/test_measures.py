@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from ftkit.compare import measuring
+from ftkit.compare.arms import arms_of
 from ftkit.compare.run import compare
 from ftkit.errors import DataError
 from ftkit.rag.index import Index
@@ -112,6 +114,20 @@ def test_claims_and_rungs_are_judged_as_their_contrasts_fall(finished):
     standing = document["staged"]["stands"]
     accepted = [step["rung"] for step in document["staged"]["steps"] if step["accepted"]]
     assert standing == (accepted[-1] if accepted else "plain")
+
+
+def test_each_system_is_trained_in_the_ways_that_are_asked_of_it(module_spec, tmp_path):
+    measure = {"curve": [6], "imbalance": 0.5, "variants_of": ["tuned", "plain"], "imbalance_of": "tuned-dense"}
+    spec = module_spec(tmp_path, systems=SYSTEMS, measure=measure)
+    assert {name: spec.variants_for(name) for name in spec.systems if spec.variants_for(name)} == {
+        "tuned": ("6",), "tuned-dense": ("imbalance", "balance")
+    }  # fmt: skip
+    assert spec.varied == ("tuned", "tuned-dense")
+    assert [arm.label for arm in arms_of(spec) if arm.variant] == [
+        "tuned@6", "tuned-dense@imbalance", "tuned-dense@balance"
+    ]  # fmt: skip
+    with pytest.raises(ValidationError, match="'tuned@imbalance' is none of the systems"):
+        module_spec(tmp_path, systems=SYSTEMS, measure=measure, primary=[{"a": "plain", "b": "tuned@imbalance"}])
 
 
 def test_nothing_is_measured_twice(finished, monkeypatch):
