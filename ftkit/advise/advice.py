@@ -128,13 +128,15 @@ def _because(ranking: Ranking, evidence: Evidence, best: Option | None) -> tuple
         )
         return (*list(found.values())[:8], Reason(text=text, id="P-first-step"))
     share = f"{best} wins {ranking.shares[best]:.0%} of the draws; {ENOUGH:.0%} are asked for"
+    if len(ranking.shares) == 1:
+        share = "nothing else is left"
     return (*list(found.values())[:8], Reason(text=share, id="P-share"))
 
 
 def _lead(ranking: Ranking, evidence: Evidence, best: Option, criterion: Criterion) -> float:
     """Over the next best, one that is out included: what was measured of it speaks for the best all the same."""
     known = {**evidence.utilities.get(criterion, {})}
-    known |= {option: by[criterion] for option, by in ranking.utilities.items()}
+    known |= {option: ranking.utilities[option][criterion] for option in ranking.shares}
     others = [one.mean for option, one in known.items() if option != best]
     return known[best].mean - (max(others) if others else 0.0)
 

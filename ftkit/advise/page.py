@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ftkit.advise.advice import UNDETERMINED, Advice
-from ftkit.advise.options import CRITERIA
+from ftkit.advise.options import CRITERIA, OPTIONS
 from ftkit.advise.ranking import ENOUGH
 from ftkit.files import write_text
 from ftkit.report.intervals import IntervalBar, interval_chart
@@ -50,6 +50,8 @@ def _headline(advice: Advice) -> str:
         return f"Undetermined{likeliest}"
     if advice.ranking.is_first_step:
         return f"rag, {advice.confidence:.0%} sure of retrieval; whether its reader is worth training is open"
+    if len(advice.ranking.shares) == 1:
+        return f"{advice.choice}; nothing else is left"
     return f"{advice.choice}, {advice.confidence:.0%} sure{second}"
 
 
@@ -73,8 +75,9 @@ def _reasons(advice: Advice) -> Markup:
 
 def _shares(advice: Advice) -> Markup:
     shares = advice.ranking.shares
-    if not shares:
-        return section("shares", "How sure", note("No option is left."))
+    if len(shares) < 2:
+        left = f"{advice.ranking.order[0]} alone" if shares else "no option"
+        return section("shares", "How sure", note(f"Of all options {left} is left; nothing was drawn against it."))
     bars = [
         IntervalBar(name=option, value=shares[option], low=0.0, high=shares[option])
         for option in advice.ranking.order
@@ -90,13 +93,13 @@ def _scores(advice: Advice) -> Markup:
     ranking = advice.ranking
     rows = [
         (
-            option,
+            option if option in ranking.shares else f"{option} (out)",
             *(
                 f"{ranking.utilities[option][key].mean:.2f} ± {ranking.utilities[option][key].deviation:.2f}"
                 for key in CRITERIA
             ),
         )
-        for option in ranking.order
+        for option in (*ranking.order, *(one for one in OPTIONS if one not in ranking.shares))
     ]
     weights = ("weight", *(f"{ranking.weights[key]:g}" for key in CRITERIA))
     return section(

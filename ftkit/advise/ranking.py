@@ -36,7 +36,7 @@ class Ranking:
 
     Attributes:
         shares: Of draws won, by option that is not out.
-        utilities: By option and criterion.
+        utilities: By option and criterion, of those that are out too.
         weights: By criterion.
         vetoes: Who is out.
         beliefs: What rules and papers said.
@@ -86,15 +86,16 @@ def rank(spec: AdviseSpec, evidence: Evidence, *, draws: int = DRAWS) -> Ranking
     left = [option for option in OPTIONS if option not in {veto.option for veto in out}]
     held = [*beliefs(spec), *findings(spec)]
     weights = _weights(spec)
-    utilities = {option: _utilities(option, held, evidence) for option in left}
-    shares = _shares(utilities, weights, draws) if left else {}
+    utilities = {option: _utilities(option, held, evidence) for option in OPTIONS}
+    of_left = {option: utilities[option] for option in left}
+    shares = _shares(of_left, weights, draws) if left else {}
     return Ranking(
         shares=shares,
         utilities=utilities,
         weights=weights,
         vetoes=tuple(out),
         beliefs=tuple(held),
-        dominated=_dominated(utilities, weights),
+        dominated=_dominated(of_left, weights),
         measured=frozenset(evidence.utilities.get("accuracy", {})),
         told=bool(out) or bool(evidence.utilities) or is_told(spec),
     )

@@ -96,6 +96,9 @@ def test_what_hardly_ever_answers_rightly_is_no_choice_however_cheap(tmp_path):
     assert {(option, reason.id) for option, reason in advice.eliminated} == {
         (option, "M-hardly") for option in ("prompting", "rag", "fine-tuning")
     }
+    write_advice_page(tmp_path / "advice.html", advice)
+    page = (tmp_path / "advice.html").read_text()
+    assert page.count("(out)") == 3 and "hybrid; nothing else is left" in page  # what they would save is shown still
     # Nor is it the next best where the choice cannot be had.
     assert advise(told(values | {"situation": {"examples": 0, "documents": 100}}, path)).choice == UNDETERMINED
     # Where nothing answers well, all of them are what there is.
