@@ -15,10 +15,11 @@ from ftkit.compare.figures import LATENCIES, Standing
 from ftkit.compare.lifecycle import Lifecycle
 from ftkit.compare.opened import Opened
 from ftkit.compare.staged import Step
+from ftkit.compare.variants import questions_of
 from ftkit.compare.work import Cost
 from ftkit.export.manifest import library_versions
 from ftkit.rag.intervals import Figure, intervals_of, values_of
-from ftkit.recipe import CompareSpec
+from ftkit.recipe import CompareSpec, MeasureSection
 
 FORMAT_VERSION = 1
 FEWEST_GIVEN = 10  # answers that a risk is told of
@@ -102,8 +103,7 @@ def _curves(found: Measured) -> dict[str, list[dict[str, Any]]]:
     spec = found.opened.spec
     curves = {}
     for name in spec.varied:
-        points = [(count, f"{name}@{count}") for count in sorted(spec.measure.curve)]
-        points.append((len(found.opened.workload.train), name))
+        points = curve_points(spec.measure, name, len(found.opened.workload.train))
         known = [(count, found.standings[label].to_dict()) for count, label in points if label in found.standings]
         if len(known) > 1:
             curves[name] = [
@@ -111,6 +111,18 @@ def _curves(found: Measured) -> dict[str, list[dict[str, Any]]]:
                 for count, figures in known
             ]
     return curves
+
+
+def curve_points(measure: MeasureSection, name: str, there: int) -> list[tuple[int, str]]:
+    """How many questions each system of a curve was trained on, and its label; fewest first.
+
+    Args:
+        measure: With the curve.
+        name: Of the system that was trained on all questions.
+        there: How many these are.
+    """
+    fewer = sorted((questions_of(one, there), f"{name}@{one:g}") for one in measure.curve)
+    return [*fewer, (there, name)]
 
 
 def scale_of(found: Measured) -> dict[str, Any]:

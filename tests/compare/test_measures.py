@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from ftkit.compare import measuring
 from ftkit.compare.arms import arms_of
+from ftkit.compare.document import curve_points
 from ftkit.compare.run import compare
 from ftkit.errors import DataError
 from ftkit.rag.index import Index
-from ftkit.recipe import copy_recipe, load_compare_spec
+from ftkit.recipe import MeasureSection, copy_recipe, load_compare_spec
 
 GENERAL = [
     {"text": "The rain fell on the roof all night, and in the morning the street was a river."},
@@ -114,6 +115,11 @@ def test_claims_and_rungs_are_judged_as_their_contrasts_fall(finished):
     standing = document["staged"]["stands"]
     accepted = [step["rung"] for step in document["staged"]["steps"] if step["accepted"]]
     assert standing == (accepted[-1] if accepted else "plain")
+
+
+def test_a_share_of_the_questions_stands_on_a_curve_at_their_number():
+    points = curve_points(MeasureSection(curve=[0.5, 50, 0.25]), "tuned", 72)
+    assert points == [(18, "tuned@0.25"), (36, "tuned@0.5"), (50, "tuned@50"), (72, "tuned")]
 
 
 def test_each_system_is_trained_in_the_ways_that_are_asked_of_it(module_spec, tmp_path):
