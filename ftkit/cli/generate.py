@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +46,7 @@ def generate(
     show_notices(quiet=quiet)
     answers = open_target(target, base=base).generate(prompts, max_new_tokens=max_new_tokens)
     if as_json:
-        print_json(asdict(answers[0]) if prompt is not None else [asdict(answer) for answer in answers])
+        print_json(answers[0].to_dict() if prompt is not None else [answer.to_dict() for answer in answers])
     else:
         for answer in answers:
             typer.echo(answer.text)

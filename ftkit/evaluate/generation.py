@@ -6,7 +6,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -35,7 +35,11 @@ class Answer:
     tokens: int
     finish_reason: Literal["stop", "length"]
     wall_s: float
-    nats: float | None = None
+    nats: float | None = field(default=None, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What commands print of it."""
+        return {key: value for key, value in asdict(self).items() if key != "nats"}
 
 
 def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase, *, in_front: Sequence[int] = ()) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftkit.errors import DataError, UsageError
@@ -72,7 +72,7 @@ class Conversation:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"messages": self.messages, "answers": [asdict(answer) for answer in self.answers]}
+        return {"messages": self.messages, "answers": [answer.to_dict() for answer in self.answers]}
 
 
 def talk(
