@@ -79,7 +79,7 @@ def answer_questions(opened: Opened, arm: Arm, members: Mapping[str, Answered]) 
         [
             *opened.ground, opened.workload.test_sha256, None if run is None else run.name, arm.system.retrieval,
             arm.system.passages or spec.reader.passages, spec.answer.max_new_tokens,
-            arm.system.hops or spec.answer.hops, opened.shared.index.folder.name, "with confidences",
+            arm.system.hops or spec.answer.hops, opened.shared.index.folder.name, "with confidences as generated",
         ]
     )[:12]  # fmt: skip
     cost = NOTHING if run is None else read_cost(run)

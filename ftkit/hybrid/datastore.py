@@ -103,13 +103,13 @@ class Datastore:
         return sha256_json([self.generator, *shards, *([sorted(self.forgotten)] if self.forgotten else [])])
 
     def without(self, texts: Set[str]) -> Datastore:
-        """The same, in which some texts count no more, nor questions that were answered from them.
+        """The same, in which these texts count no more either, nor questions that were answered from them.
 
         Args:
             texts: Digests; see `ftkit.hybrid.remembered.source_of`. Those that are not in it change nothing.
         """
         there = {one for source in self.sources for one in (source.sha256, *source.rests_on)}
-        return replace(self, forgotten=frozenset(there & texts))
+        return replace(self, forgotten=self.forgotten | (there & texts))
 
     def require_generator(self, target: Target) -> None:
         """Refuse a model whose states cannot be compared with the keys.
@@ -189,7 +189,14 @@ class Datastore:
     @cached_property
     def _sources(self) -> list[list[tuple[Source, int]]]:
         """Of each shard, with the number of entries of each, in their order."""
-        return [sources_in(shard.metadata()) for shard in self._mapped]
+        found = []
+        for shard, mapped in zip(self.shards, self._mapped, strict=True):
+            try:
+                found.append(sources_in(mapped.metadata(), entries=shard.entries))
+            except (ValueError, KeyError, TypeError) as error:
+                what = f"{self.folder / shard.file}: does not say what its entries come from: {error}"
+                raise DataError(what, fix="Build the datastore again.") from None
+        return found
 
     @cached_property
     def _kept(self) -> list[Tensor | None]:

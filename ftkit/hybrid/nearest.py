@@ -22,7 +22,7 @@ from ftkit.evaluate.loss import Loss
 from ftkit.files import sha256_json
 from ftkit.hybrid.datastore import Datastore, Neighbours
 from ftkit.hybrid.reading import Behind, Forced, forced, require_probabilities, write
-from ftkit.hybrid.remembered import text_sha256
+from ftkit.hybrid.remembered import text_digest
 from ftkit.hybrid.weights import WeighedSystem, log_weights, mixed
 from ftkit.rag.likelihood import Reading, has_room
 from ftkit.rag.passage import Hit
@@ -89,10 +89,9 @@ class NearestSystem(WeighedSystem):
         version = self.index.version
         if version not in self._by_version:
             self._by_version.clear()
-            standing = {text_sha256(one.content) for one in self.index.all_passages()}
+            standing = {text_digest(one.content) for one in self.index.all_passages()}
             remembered = {text for source in self.datastore.sources for text in source.texts}
-            gone = self.datastore.forgotten | (remembered - standing)
-            self._by_version[version] = self.datastore.without(gone)
+            self._by_version[version] = self.datastore.without(remembered - standing)
         return self._by_version[version]
 
     def answer_nll(self, question: str, hits: Sequence[Hit], answer: str, *, ended: bool = True) -> Loss:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from ftkit.files import sha256_json
 from ftkit.models.tokenizer import text_prefix
 from ftkit.pipeline.target import Target
 from ftkit.rag.likelihood import answer_example
+from ftkit.rag.passage import content_sha256
 from ftkit.rag.reader import ReaderPrompts
 
 WINDOW = 512  # tokens of a text that are read at once
@@ -54,13 +54,13 @@ def source_of(text: str | Pair) -> Source:
     """Of a text or an answered question."""
     if isinstance(text, Pair):
         named = sha256_json([text.question, text.answer])
-        return Source(sha256=named, is_answer=True, rests_on=tuple(map(text_sha256, text.passages)))
-    return Source(sha256=text_sha256(text))
+        return Source(sha256=named, is_answer=True, rests_on=tuple(map(text_digest, text.passages)))
+    return Source(sha256=text_digest(text))
 
 
-def text_sha256(text: str) -> str:
-    """Hex SHA-256."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def text_digest(text: str) -> str:
+    """Hex; a passage's is the one that its index knows it by."""
+    return content_sha256(text).hex()
 
 
 def examples_of(target: Target, texts: Iterable[str | Pair]) -> Iterator[tuple[Source, TokenizedExample]]:

@@ -77,9 +77,16 @@ def filled_shards(target: Target, texts: Iterable[str | Pair], dtype: torch.dtyp
         yield filling
 
 
-def sources_in(metadata: Mapping[str, str]) -> list[tuple[Source, int]]:
-    """What `Filling.to_bytes` wrote of the sources."""
-    return [
+def sources_in(metadata: Mapping[str, str], *, entries: int) -> list[tuple[Source, int]]:
+    """What `Filling.to_bytes` wrote of the sources.
+
+    Raises:
+        ValueError: They do not account for all entries; this, KeyError or TypeError where it wrote nothing.
+    """
+    found = [
         (Source(sha256=own, is_answer=is_answer, rests_on=tuple(others)), count)
         for own, is_answer, others, count in json.loads(metadata[SOURCES])
     ]
+    if (told := sum(count for _, count in found)) != entries:
+        raise ValueError(f"it tells of {told} entries and has {entries}")
+    return found

@@ -22,7 +22,7 @@ from ftkit.hybrid.datastore import Datastore, build_datastore, open_datastore
 from ftkit.hybrid.kept import KeptParts, read_parts
 from ftkit.hybrid.mixture import MixtureSystem
 from ftkit.hybrid.nearest import NearestSystem
-from ftkit.hybrid.remembered import text_sha256
+from ftkit.hybrid.remembered import text_digest
 from ftkit.hybrid.weights import WEIGHTS, Parts, WeighedSystem, WeightChoice, WeightPoint, choose_weight
 from ftkit.notices import log
 from ftkit.rag.answering import RagSystem
@@ -179,7 +179,7 @@ def open_memory(folder: Path, members: Mapping[str, RagSystem], _: Encoder | Non
 def _tell_what_changed(folder: Path, system: NearestSystem) -> None:
     gone = len(system.memory.forgotten)
     known = {text for source in system.datastore.sources for text in source.texts}
-    new = len({text_sha256(one.content) for one in system.index.all_passages()} - known)
+    new = len({text_digest(one.content) for one in system.index.all_passages()} - known)
     if gone or new:
         log.warning(
             "%s: %d remembered passages are not among its documents any more and count no more; %d new ones are not "

@@ -25,7 +25,7 @@ from ftkit.train.progress import ProgressBar
 
 # Passages that a search is judged by, however few of them the reader is given.
 DEPTH = 20
-CACHE_VERSION = 1
+CACHE_VERSION = 2  # 1 had the confidence of an answer as it is tokenised by itself
 ALONE = 8  # of the questions asked in batches, those that are asked by themselves
 Pair = tuple[AskedQuestion, str]
 

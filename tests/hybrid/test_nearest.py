@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ftkit.errors import DataError, ModelError, OutputError
+from ftkit.files import sha256_file
 from ftkit.hybrid import datastore, shards
 from ftkit.hybrid.datastore import DATASTORE, Neighbours, build_datastore, open_datastore
 from ftkit.hybrid.nearest import NearestSystem
@@ -169,6 +171,23 @@ def test_what_is_forgotten_is_as_if_it_had_never_been_there(tmp_path, reader, mo
     # An answer is known by its question, whatever was shown with it.
     other = whole.without({source_of(replace(resting, passages=())).sha256})
     assert other.entries == whole.entries and len(everything(other)[1]) < len(everything(whole)[1])
+
+
+def test_what_is_forgotten_twice_is_forgotten_together(store):
+    one, other = (source_of(text).sha256 for text in MEMORY[:2])
+    assert store.without({one}).without({other}) == store.without({one, other})
+
+
+def test_a_shard_that_does_not_account_for_its_entries_is_refused(tmp_path, reader):
+    store = build_datastore(reader, MEMORY, tmp_path / "store")
+    path, notes = store.folder / store.shards[0].file, json.loads((store.folder / DATASTORE).read_text())
+    tensors = load_file(path)
+    for metadata, words in (({}, "does not say"), ({"sources": '[["ab", false, [], 1]]'}, "tells of 1 entries")):
+        save_file(tensors, path, metadata=metadata)
+        notes["shards"][0]["sha256"] = sha256_file(path)
+        (store.folder / DATASTORE).write_text(json.dumps(notes))
+        with pytest.raises(DataError, match=words):
+            open_datastore(store.folder).without({source_of(MEMORY[0]).sha256})
 
 
 def test_a_memory_of_which_nothing_is_left_says_what_the_model_says(parts, system, reader):

@@ -200,7 +200,7 @@ def test_an_answer_is_kept_under_the_key_that_it_always_had(system, tmp_path):
     index = system.index
     version = index.version
     common = [
-        1, str(index.folder.resolve()), version, {one.number: one.made for one in index.versions()}[version],
+        2, str(index.folder.resolve()), version, {one.number: one.made for one in index.versions()}[version],
         system.encoders.sha256, generator_sha256(system.generator), "hybrid", 3, 8,
     ]  # fmt: skip
     asked = [question.question, question.answers, question.documents]
